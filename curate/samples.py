@@ -1,0 +1,111 @@
+"""What the pass hands to a scorer: the samples it asked for, and the per-frame track that comes for free.
+
+Every picture here is as displayed (rotation and sample aspect applied, HDR tone-mapped to BT.709) and already cropped to
+the active picture inside letterbox or pillarbox bars.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from curate.clip import Box, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """Which samples a scorer reads.
+
+    frames      "none", "first_middle_last" (of the grid samples inside the clip; a clip with one grid sample gives one frame),
+                or "grid" (all of them, one every `sampling.grid_ms`).
+    pixels      "rgb": uint8 (H, W, 3), full range BT.709 display values; "luma": uint8 (H, W), full range.
+    short_side  upper bound of the shorter side in pixels, reached by area averaging; a smaller picture is never enlarged.
+                None: as held (native resolution unless the cap on held bytes made the pass reduce it).
+    motion      the low-resolution luma frames and pairs of `MotionFrames`.
+    """
+
+    frames: Literal["none", "first_middle_last", "grid"] = "none"
+    pixels: Literal["rgb", "luma"] = "rgb"
+    short_side: int | None = None
+    motion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a scorer may know of the source. Sizes are displayed pixels; `fps` is the container's nominal rate or None."""
+
+    key: str
+    width: int
+    height: int
+    fps: float | None = None
+    bit_depth: int = 8
+    caption: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One entry for every decoded frame of the clip, N frames in presentation order.
+
+    times_ns       int64[N] presentation times, strictly increasing
+    end_ns         end of the last frame
+    change         float32[N] mean absolute luma difference to the frame before, in 8-bit levels; NaN for a source's first frame.
+                   Entry 0 compares with the last frame before the clip.
+    is_duplicate   bool[N] the frame shows the same picture as the frame before it (see `curate.media.track`)
+    luma_mean      float32[N] mean luma of the picture, full-range 8-bit levels
+    luma_std       float32[N] standard deviation of luma over the picture, same unit
+    is_interlaced  bool[N]
+    """
+
+    times_ns: np.ndarray
+    end_ns: int
+    change: np.ndarray
+    is_duplicate: np.ndarray
+    luma_mean: np.ndarray
+    luma_std: np.ndarray
+    is_interlaced: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Two distinct frames 0.120 to 0.175 s apart, as luma uint8 (H, W), H and W the same for the whole clip.
+
+    Frames that repeat the picture before them are collapsed onto the first of their run first; a picture held for 0.25 s
+    or more counts as standing still, and then the second frame may show the same picture as the first.
+    """
+
+    time0_ns: int
+    time1_ns: int
+    luma0: np.ndarray
+    luma1: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MotionFrames:
+    """Luma for flow. `grid` is the 2 Hz grid (times int64[G], frames uint8 (H, W)); `pairs` come up to four a second.
+
+    The picture has been reduced by a whole-number area average so that the uncropped frame's short side is at least 180 px
+    (or native where it is smaller), then cropped to the active picture.
+    """
+
+    grid_times_ns: np.ndarray
+    grid: tuple[np.ndarray, ...]
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipSamples:
+    """One clip as one scorer sees it. `frames` and `times_ns` are what its `Wants` asked for, in time order.
+
+    `box` is the active picture in displayed pixels of the source; `bars_contrast` the evidence for its bars (see
+    `curate.media.bars`), None where there are none.
+    """
+
+    source: SourceFacts
+    span: Span
+    box: Box
+    track: Track
+    frames: tuple[np.ndarray, ...] = ()
+    times_ns: tuple[int, ...] = ()
+    motion: MotionFrames | None = None
+    bars_contrast: float | None = None
