@@ -1,0 +1,284 @@
+"""Decoding, once and in order: frames with true presentation times, faults where they happened, keyframes and packet sizes.
+
+Damage is silent in ffmpeg's libraries (a truncated file simply ends), so the end of what was decoded is held against what the
+container declares. One thread or slice threading only: frame threading gives different pixels from run to run on damaged files.
+"""
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from curate.clip import Fault, Span
+from curate.errors import SourceError
+from curate.media.color import ColorInfo
+from curate.media.geometry import Geometry, Orientation
+from curate.media.picture import Picture
+from curate.media.probe import Probe, probe, to_ns
+
+# Demuxers of real containers. Playlists and concat lists (hls, dash, concat, ...) could open other files or the network.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,mxf,nut,rm,ivf,"
+    "yuv4mpegpipe,h264,hevc,vvc,m4v,h263,obu,av1,dv,mjpeg,mjpeg_2000,wtv,roq,bink,swf,dirac,vc1,cavsvideo,webp_pipe,webp,gxf,lxf,nsv,mpjpeg,dnxhd,r3d,ea"
+)
+MAX_FAULTS = 32  # a source with more is given up at that point
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedFrame:
+    """One frame: presentation time, pixels, and whether the coder marked it interlaced."""
+
+    time_ns: int
+    picture: Picture
+    is_interlaced: bool
+
+
+@dataclass(slots=True)
+class PacketIndex:
+    """Presentation times, sizes and keyframes of the packets demuxed so far and not forgotten, in demux order."""
+
+    times_ns: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    keyframes_ns: list[int] = field(default_factory=list)
+    num_keyframes: int = 0
+
+    def add(self, time_ns: int, size: int, is_keyframe: bool) -> None:
+        self.times_ns.append(time_ns)
+        self.sizes.append(size)
+        if is_keyframe:
+            self.num_keyframes += 1
+            bisect.insort(self.keyframes_ns, time_ns)
+
+    def num_bytes(self, span: Span) -> int:
+        return sum(size for time_ns, size in zip(self.times_ns, self.sizes, strict=True) if time_ns in span)
+
+    def forget_before(self, time_ns: int) -> None:
+        keep = [i for i, t in enumerate(self.times_ns) if t >= time_ns]
+        self.times_ns = [self.times_ns[i] for i in keep]
+        self.sizes = [self.sizes[i] for i in keep]
+        del self.keyframes_ns[: bisect.bisect_left(self.keyframes_ns, time_ns)]
+
+
+class Reader(Protocol):
+    """An open source. `frames()` is consumed once; `probe` is valid from the start, the rest once the frames have passed.
+
+    end_ns  end of the last good frame so far, None before the first
+    """
+
+    probe: Probe
+    packets: PacketIndex
+    end_ns: int | None
+
+    def frames(self) -> Iterator[DecodedFrame | Fault]:
+        """Frames in presentation order, strictly increasing in time; a `Fault` stands where frames are missing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PyAVReader:
+    """Reads one local file or open binary file with PyAV (ffmpeg's libraries). Raises `SourceError` with a plain reason."""
+
+    def __init__(self, file: object, name: str, threads: int = 1) -> None:
+        self._container, self._stream = _open(file, name, threads)
+        self._convert = PlaneReader()
+        self.packets = PacketIndex()
+        self.end_ns: int | None = None
+        self._last_ns: int | None = None
+        self._last_step_ns = 0
+        self._num_packets = 0
+        self._streams_end_s = 0.0
+        self._iterator = self._decode()
+        self._head: list[DecodedFrame | Fault] = []
+        self.probe = self._read_head(name)
+
+    def _read_head(self, name: str) -> Probe:
+        for item in self._iterator:
+            self._head.append(item)
+            if isinstance(item, DecodedFrame):
+                picture = item.picture
+                return probe(self._container, self._stream, picture.geometry, picture.color)
+        first = next((f for f in self._head if isinstance(f, Fault)), None)
+        self.close()
+        detail = first.message if first else "the video stream holds no packets"
+        raise SourceError(f"{name}: no frame could be decoded ({detail})")
+
+    def frames(self) -> Iterator[DecodedFrame | Fault]:
+        yield from self._head
+        self._head.clear()
+        yield from self._iterator
+        if fault := self._missing_end():
+            yield fault
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decode(self) -> Iterator[DecodedFrame | Fault]:
+        num_faults = 0
+        needs_keyframe = False  # packets until the next keyframe are not given to the decoder
+        is_resyncing = False  # a fault has been reported and no good picture has come since
+        has_picture = False
+        size: tuple[int, int] | None = None
+        for packet in self._demux():
+            if isinstance(packet, Fault):
+                yield packet
+                return
+            if needs_keyframe and packet.size and not packet.is_keyframe:
+                continue
+            try:
+                decoded = packet.decode()
+                needs_keyframe = False
+            except av.error.FFmpegError as error:
+                # Before the first picture a stream cut in the middle of a group of pictures is ordinary.
+                if has_picture and not is_resyncing:
+                    num_faults += 1
+                    yield self._fault("decode", error)
+                if num_faults > MAX_FAULTS:
+                    return
+                needs_keyframe = is_resyncing = True
+                self._stream.codec_context.flush_buffers()
+                continue
+            for frame in decoded:
+                if size is None:
+                    size = (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    yield self._fault("decode", f"the picture size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}")
+                    return
+                if frame.is_corrupt:
+                    if has_picture and not is_resyncing:
+                        num_faults += 1
+                        yield self._fault("decode", "the decoder marked a frame as corrupt")
+                        is_resyncing = True
+                    continue
+                item = self._frame(frame)
+                if item is not None:
+                    has_picture, is_resyncing = True, False
+                    yield item
+
+    def _demux(self) -> Iterator[av.Packet | Fault]:
+        """Packets of the video stream, the empty flush packet last; every stream's end is noted on the way."""
+        try:
+            for packet in self._container.demux():
+                if packet.pts is not None and packet.time_base is not None:
+                    end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self._streams_end_s = max(self._streams_end_s, end_s)
+                if packet.stream is not self._stream and packet.stream_index != self._stream.index:
+                    continue
+                time_ns = to_ns(packet.pts if packet.pts is not None else packet.dts, packet.time_base)
+                if packet.size and time_ns is not None:
+                    self._num_packets += 1
+                    self.packets.add(time_ns, packet.size, packet.is_keyframe)
+                yield packet
+        except av.error.FFmpegError as error:
+            yield self._fault("demux", error)
+
+    def _frame(self, frame: VideoFrame) -> DecodedFrame | None:
+        """None for a frame whose time does not lie after the one before it."""
+        time_ns = to_ns(frame.pts if frame.pts is not None else frame.dts, frame.time_base)
+        if time_ns is None:
+            time_ns = self.end_ns or 0
+        if self._last_ns is not None and time_ns <= self._last_ns:
+            return None
+        if self._last_ns is not None:
+            self._last_step_ns = time_ns - self._last_ns
+        duration_ns = to_ns(frame.duration, frame.time_base) or self._last_step_ns or 40_000_000
+        self._last_ns = time_ns
+        self.end_ns = time_ns + duration_ns
+        return DecodedFrame(time_ns, self._convert.picture(frame, self._stream), bool(frame.interlaced_frame))
+
+    def _fault(self, stage: str, error: object) -> Fault:
+        kind = type(error).__name__ if isinstance(error, Exception) else "BadFrame"
+        message = error.strerror if isinstance(error, av.error.FFmpegError) else str(error)
+        return Fault(stage, kind, str(message), self.end_ns)
+
+    def _missing_end(self) -> Fault | None:
+        """A fault if the stream ended before what the container declares; containers that only guess are not held to it."""
+        if self.end_ns is None or self._container.format.name.startswith("mpegts"):
+            return None
+        decoded_s = (self.end_ns - (self.probe.start_ns or 0)) / 1e9
+        declared = self.probe.declared_frames
+        if declared and self._num_packets < declared:
+            text = f"the file ends after {self._num_packets} of {declared} declared frames, at {decoded_s:.2f} s"
+        elif not declared and self.probe.container_duration_s and self._streams_end_s < self.probe.container_duration_s - 1.0:
+            text = f"the file ends at {self._streams_end_s:.2f} s of {self.probe.container_duration_s:.2f} s declared"
+        else:
+            return None
+        return Fault("demux", "Truncated", text, self.end_ns)
+
+
+class PlaneReader:
+    """Turns decoded frames into `Picture`s; formats without 8 to 16 bit planar luma go through swscale once."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def picture(self, frame: VideoFrame, stream: VideoStream) -> Picture:
+        geometry = Geometry(frame.width, frame.height, stream.sample_aspect_ratio or 1, _orientation(frame))  # type: ignore[arg-type]
+        name = frame.format.name
+        codes = (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries)
+        color = ColorInfo.from_codes(*codes, frame.height, frame.width, name)
+        if not name.startswith(("yuv4", "yuvj4", "yuva4", "gray", "nv12", "p010le")) or name.endswith("be") or _has_negative_stride(frame):
+            target = "yuv444p" if frame.format.is_rgb or name == "pal8" else "yuv420p"
+            matrix = Colorspace.ITU601 if color.matrix == "bt601" else Colorspace.ITU709
+            frame = self._reformatter.reformat(frame, format=target, dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
+            color = ColorInfo("bt601" if color.matrix == "bt601" else "bt709", False, color.transfer, color.primaries)
+        return Picture(_planes(frame), max(8, frame.format.components[0].bits), color, geometry)
+
+
+def _planes(frame: VideoFrame) -> tuple[np.ndarray, ...]:
+    name, bits = frame.format.name, frame.format.components[0].bits
+    dtype = np.dtype(np.uint8 if bits <= 8 else "<u2")
+    arrays = []
+    for plane in frame.planes[:3]:
+        array = np.frombuffer(plane, dtype)  # type: ignore[call-overload]
+        rows = array[: plane.height * (plane.line_size // dtype.itemsize)].reshape(plane.height, -1)
+        arrays.append(rows)
+    if name in ("nv12", "p010le"):
+        shift = 6 if name == "p010le" else 0
+        width, half = frame.width, (frame.width + 1) // 2
+        luma, chroma = arrays[0][:, :width] >> shift, arrays[1][:, : 2 * half] >> shift
+        return luma, np.ascontiguousarray(chroma[:, 0::2]), np.ascontiguousarray(chroma[:, 1::2])
+    arrays = [a[:, : plane.width] for a, plane in zip(arrays, frame.planes, strict=False)]
+    return tuple(arrays[:1]) if name.startswith("gray") else tuple(arrays)
+
+
+def _has_negative_stride(frame: VideoFrame) -> bool:
+    return any(plane.line_size < 0 for plane in frame.planes)
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))
+
+
+def _open(file: object, name: str, threads: int) -> tuple[InputContainer, VideoStream]:
+    target = f"file:{file}" if isinstance(file, str) else file
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        container = av.open(target, options=options, metadata_errors="replace")  # type: ignore[call-overload]
+    except av.error.FFmpegError as error:
+        reason = str(error.strerror)
+        if isinstance(error, av.error.ArgumentError):
+            reason = "not a media container (playlists and file lists are refused)"
+        raise SourceError(f"{name}: cannot be opened: {reason}") from error
+    video = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not video:
+        kinds = sorted({s.type for s in container.streams}) or ["none"]
+        container.close()
+        raise SourceError(f"{name}: no video stream (streams: {', '.join(kinds)})")
+    stream = video[0]
+    if stream.codec_context is None:
+        container.close()
+        raise SourceError(f"{name}: no decoder for this video codec")
+    stream.thread_type = "SLICE"
+    stream.codec_context.thread_count = threads
+    stream.codec_context.options = {"err_detect": "explode"}
+    return container, stream

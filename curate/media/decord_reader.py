@@ -1,0 +1,80 @@
+"""The decord decoder, for comparison and for those who have it built with NVDEC. PyAV is the default: `benchmarks/` says why.
+
+decord hands out full-size 8-bit RGB and hides the stream: no HDR, no packet sizes (bits per pixel is null), no fault positions. It
+applies rotation and the sample aspect does not reach it. Times are its float seconds, rounded to the stream's time base by us.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from curate.clip import Fault
+from curate.errors import SourceError
+from curate.media.color import ColorInfo
+from curate.media.decode import DecodedFrame, PacketIndex, PyAVReader
+from curate.media.geometry import Geometry
+from curate.media.picture import Picture
+from curate.media.probe import Probe
+
+
+class DecordReader:
+    """Reads one local file with decord; the probe facts come from opening it with PyAV first. Raises `SourceError`."""
+
+    def __init__(self, path: str, threads: int = 1) -> None:
+        import decord
+
+        with_probe = PyAVReader(path, path, threads)
+        probe = with_probe.probe
+        with_probe.close()
+        try:
+            self._video = decord.VideoReader(path, num_threads=threads)
+            self._times_s = self._video.get_frame_timestamp(range(len(self._video)))
+        except (decord.DECORDError, RuntimeError) as error:
+            raise SourceError(f"{path}: decord cannot decode it: {str(error).splitlines()[0]}") from error
+        height, width = self._video[0].shape[:2]
+        self._geometry = Geometry(width, height)
+        color = ColorInfo("bt601", False)
+        self.probe: Probe = replace(probe, geometry=self._geometry, color=color)
+        self._color = color
+        self.packets = PacketIndex()
+        for index in self._video.get_key_indices():
+            self.packets.keyframes_ns.append(self._start_ns(index))
+        self.packets.num_keyframes = len(self.packets.keyframes_ns)
+        self.end_ns: int | None = None
+
+    def _start_ns(self, index: int) -> int:
+        return round(float(self._times_s[index, 0]) * 1e9)
+
+    def frames(self) -> Iterator[DecodedFrame | Fault]:
+        import decord
+
+        self._video.seek(0)
+        for index in range(len(self._times_s)):
+            try:
+                rgb = self._video.next().asnumpy()
+            except (StopIteration, decord.DECORDError) as error:
+                yield Fault("decode", type(error).__name__, f"decord stopped at frame {index} of {len(self._times_s)}", self.end_ns)
+                return
+            time_ns = self._start_ns(index)
+            if self.end_ns is not None and index and time_ns <= self._start_ns(index - 1):
+                continue
+            self.end_ns = round(float(self._times_s[index, 1]) * 1e9)
+            yield DecodedFrame(time_ns, Picture(_planes(rgb), 8, self._color, self._geometry), False)
+
+    def close(self) -> None:
+        del self._video
+
+
+def _planes(rgb: np.ndarray) -> tuple[np.ndarray, ...]:
+    """RGB as 4:2:0 planes, the form every other decoder gives; an odd last row or column keeps its luma."""
+    height, width = rgb.shape[:2]
+    even = cv2.copyMakeBorder(rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    rows, cols = even.shape[:2]
+    packed = cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420).reshape(-1)
+    luma, quarter = rows * cols, rows * cols // 4
+    y = packed[:luma].reshape(rows, cols)[:height, :width]
+    u = packed[luma : luma + quarter].reshape(rows // 2, cols // 2)
+    v = packed[luma + quarter :].reshape(rows // 2, cols // 2)
+    return y, u, v
