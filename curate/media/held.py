@@ -1,0 +1,70 @@
+"""Decoded samples of the open clip, one in each cell of the sample grid, held by reference within a cap on bytes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.clip import Box, Span
+from curate.media.bars import BarProfile, find_bars, profile
+from curate.media.picture import Picture
+
+HORIZON_S = 6.0  # how long after its end a clip may still be open, because a detector speaks late
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """One sample: pixels, evidence for bars, and the low-resolution luma for flow (None where no scorer reads it)."""
+
+    time_ns: int
+    picture: Picture
+    bars: BarProfile
+    analysis: np.ndarray | None
+
+
+class HeldSamples:
+    """The first frame of every cell of `grid_ms` on the source's own time.
+
+    A frame that is larger than its share of `max_held_mb` is area-averaged by the smallest whole factor that fits, always, so that
+    what a scorer sees does not depend on how full the buffer is.
+    """
+
+    def __init__(self, grid_ms: int, max_clip_s: float, max_held_mb: int, with_analysis: bool) -> None:
+        self._cell_ns = grid_ms * 1_000_000
+        num_samples = (max_clip_s + HORIZON_S) * 1000 / grid_ms
+        self._budget_bytes = max_held_mb * 1_000_000 / num_samples
+        self._with_analysis = with_analysis
+        self._last_cell: int | None = None
+        self._held: list[Held] = []
+
+    def push(self, time_ns: int, picture: Picture) -> None:
+        cell = time_ns // self._cell_ns
+        if cell == self._last_cell:
+            return
+        self._last_cell = cell
+        analysis = picture.analysis_luma() if self._with_analysis else None
+        factor = 1
+        while picture.num_bytes / factor**2 > self._budget_bytes:
+            factor += 1
+        kept = picture.reduced(factor) if factor > 1 else picture
+        self._held.append(Held(time_ns, kept, profile(kept.luma()), analysis))
+
+    def cut(self, span: Span) -> list[Held]:
+        return [held for held in self._held if held.time_ns in span]
+
+    def forget_before(self, time_ns: int) -> None:
+        self._held = [held for held in self._held if held.time_ns >= time_ns]
+
+
+def active_box(held: list[Held], displayed: tuple[int, int]) -> tuple[Box, float | None]:
+    """The active picture of a clip in displayed pixels, and the evidence for its bars (None: no bars found).
+
+    The whole frame where no sample is held.
+    """
+    width, height = displayed
+    if not held:
+        return Box(0, 0, width, height), None
+    bars = find_bars([h.bars for h in held])
+    rows, cols = held[0].bars.shape
+    left, right = (-(-side * width // cols) for side in (bars.left, bars.right))
+    top, bottom = (-(-side * height // rows) for side in (bars.top, bars.bottom))
+    return Box(left, top, width - left - right, height - top - bottom), bars.contrast

@@ -1,0 +1,86 @@
+"""Parameters of shot detection, and the door to the detectors."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curate.shots import ShotDetector
+
+
+class DetectorPass(BaseModel):
+    """One PySceneDetect detector of the cascade, fed on a grid of the source's own time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detector: Literal["content", "adaptive"] = Field(
+        description="content: HSV difference of neighbouring samples over a fixed threshold; adaptive: over a multiple of its rolling mean"
+    )
+    fps: float | None = Field(
+        None, ge=0.25, le=60, description="samples a second; null: every frame, repeated ones skipped", json_schema_extra={"unit": "1/s"}
+    )
+    threshold: float = Field(
+        gt=0, le=255, description="content: mean HSV difference, 8-bit levels; adaptive: ratio to the rolling mean", json_schema_extra={"unit": "levels or ratio"}
+    )
+    min_content: float = Field(
+        15.0, ge=0, le=255, description="adaptive only: least mean HSV difference of a cut", json_schema_extra={"unit": "levels"}
+    )
+    window: int = Field(2, ge=1, le=10, description="adaptive only: samples on each side in the rolling mean", json_schema_extra={"unit": "samples"})
+
+
+CASCADE = (
+    DetectorPass(detector="adaptive", fps=None, threshold=3.0, min_content=15.0),
+    DetectorPass(detector="content", fps=4.0, threshold=18.0),
+    DetectorPass(detector="content", fps=2.0, threshold=12.0),
+)
+
+
+class Shots(BaseModel):
+    """How a source is cut into shots."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detector: Literal["cascade", "transnetv2"] = Field(
+        "cascade", description="cascade: PySceneDetect at several rates, fast; transnetv2: a network on every frame, accurate and slow"
+    )
+    passes: tuple[DetectorPass, ...] = Field(CASCADE, min_length=1, max_length=8, description="the cascade's detectors")
+    max_transition_s: float = Field(
+        4.0, ge=1, le=10, description="longest ramp that is looked for; bounds how late a cut is known", json_schema_extra={"unit": "s"}
+    )
+    blend_residual: float = Field(
+        0.3,
+        gt=0,
+        le=2,
+        description="cascade: what a dissolve's frames may hold besides a mix of both shots, per share of the picture that changes; less rejects more motion",
+        json_schema_extra={"unit": "share"},
+    )
+    min_change: float = Field(
+        8.0, ge=0, le=255, description="cascade: least rms difference between the pictures on both sides of a dissolve", json_schema_extra={"unit": "levels"}
+    )
+    flat_contrast: float = Field(
+        2.5, ge=0, le=64, description="cascade: a frame with less spatial deviation holds no picture (fades)", json_schema_extra={"unit": "levels"}
+    )
+    flat_share: float = Field(
+        0.15, ge=0, lt=1, description="cascade: so does a nearly black or white one with less than this share of the contrast before it",
+        json_schema_extra={"unit": "share"},
+    )
+    flash_s: float = Field(
+        0.12, ge=0, le=1, description="a picture that returns within this time was hidden by a flash, not by a cut", json_schema_extra={"unit": "s"}
+    )
+    transnet_threshold: float = Field(0.5, gt=0, lt=1, description="transnetv2: probability from which a frame is part of a transition")
+
+    @model_validator(mode="after")
+    def _full_rate(self) -> "Shots":
+        if not any(one.fps is None for one in self.passes):
+            raise ValueError("shots.passes needs one pass with fps: null (every frame), on which the others' cuts are placed")
+        return self
+
+
+def open_detector(params: Shots) -> ShotDetector:
+    """A fresh detector for one source. Raises `MissingWeightsError` where TransNetV2 is asked for and not installed."""
+    if params.detector == "transnetv2":
+        from curate.shots.transnet import TransNetDetector
+
+        return TransNetDetector(params)
+    from curate.shots.content import CascadeDetector
+
+    return CascadeDetector(params)
