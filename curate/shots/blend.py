@@ -38,7 +38,7 @@ class Blend:
 
 
 def projected(features: np.ndarray, old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """alpha and residual (N,) of frames (N, D) on the line from `old` to `new`."""
+    """Position alpha and residual (N,) of frames (N, D) on the line from `old` to `new`."""
     chord = new - old
     length2 = float(chord @ chord) + 1e-6
     offset = features - old
@@ -112,7 +112,6 @@ def _speed_beside(features: np.ndarray, times_s: np.ndarray, u: int, v: int, bes
     """The faster of the two sides' rms change per second over up to `beside_s` next to the ramp."""
     before = max(int(np.searchsorted(times_s, times_s[u] - beside_s)), 0)
     after = min(int(np.searchsorted(times_s, times_s[v] + beside_s)), len(features) - 1)
-    speeds = [
-        float(rms(features[last] - features[first])) / (times_s[last] - times_s[first]) for first, last in ((before, u), (v, after)) if last > first
-    ]
+    sides = ((before, u), (v, after))
+    speeds = [float(rms(features[last] - features[first])) / (times_s[last] - times_s[first]) for first, last in sides if last > first]
     return max(speeds, default=0.0)

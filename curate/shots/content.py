@@ -1,8 +1,8 @@
-"""The cascade: PySceneDetect detectors at several rates on one decode, merged and placed on the full-rate track.
+r"""The cascade: PySceneDetect detectors at several rates on one decode, merged and placed on the full-rate track.
 
-    every frame, 64x36 BGR --> full-rate pass ---------------------------> hard cuts --\\
-                           \\-> low-rate passes --> intervals --> placed on the track ---> merged, in order, each once
-                            \\-> contrast track ------------------------> fades --------/
+    every frame, 64x36 BGR --> full-rate pass ---------------------------> hard cuts --\
+                           \-> low-rate passes --> intervals --> placed on the track ---> merged, in order, each once
+                            \-> contrast track ------------------------> fades --------/
 
 LVD (arXiv 2311.15127, section 3) uses three PySceneDetect detectors at three frame rates with three thresholds, so that slow
 changes are found as well as cuts; how their answers are merged is not published. Here a cut of a low-rate pass is the interval
@@ -22,15 +22,12 @@ from curate.shots.passes import Proposal, RatedPass
 from curate.shots.pending import Pending
 from curate.shots.track import Track, rms
 
-JOIN_NS = 100_000_000
-"""Transitions this close are one; a picture shown for a tenth of a second is no shot."""
-
 SLACK_S = 0.25
 RETURNED = 0.35
 """A picture has returned after a flash if it differs from the one before by less than this share of the flash's jump."""
 
 MIN_SPREAD = 0.18
-"""A change that is confined to less of the picture is an object or a title, not another shot (title over a shot: 0.12; dissolves: 0.25 up)."""
+"""A change confined to less of the picture is an object or a title, not another shot (title over a shot: 0.12; dissolves: 0.25 up)."""
 FREE_DRIFT, DRIFT_COST = 0.7, 0.75
 """Beside a dissolve the picture rests (drift 0.1 to 1); beside a piece of a camera move it goes on as fast as on it (1 to 3)."""
 
@@ -53,8 +50,8 @@ class CascadeDetector:
         self._passes = [RatedPass(one) for one in params.passes]
         self._track = Track(round((params.max_transition_s + 1) * 1e9))
         self._flash_ns = round(params.flash_s * 1e9)
-        self._fades = FadeFinder(self._track, params.flat_contrast, params.flat_share, params.max_transition_s, self._flash_ns)
-        self._pending = Pending(round((params.max_transition_s + SLACK_S) * 1e9), JOIN_NS)
+        self._fades = FadeFinder(self._track, params)
+        self._pending = Pending(round((params.max_transition_s + SLACK_S) * 1e9))
         self._exact: list[Proposal] = []
         self._intervals: list[Proposal] = []
         self._cuts: list[int] = []
@@ -125,7 +122,7 @@ class CascadeDetector:
         if any(before < cut <= found.at for cut in self._cuts) or self._in_fade(track.time_ns(before), track.time_ns(found.at)):
             return
         first, last = self._dissolve
-        if first <= before and found.at <= last or rms(track.feature(found.at) - track.feature(before)) < SAME:
+        if (first <= before and found.at <= last) or rms(track.feature(found.at) - track.feature(before)) < SAME:
             return
         margin_ns = self._margin_ns(found)
         start, stop = self._window(before, found.at, margin_ns)
@@ -144,7 +141,8 @@ class CascadeDetector:
                 break
         if self._is_dissolve(blend):
             self._dissolve = start + blend.start + 1, start + blend.end
-            self._pending.add(Transition(*(track.time_ns(index) for index in self._dissolve), "dissolve"))
+            start_ns, end_ns = (track.time_ns(index) for index in self._dissolve)
+            self._pending.add(Transition(start_ns, end_ns, "dissolve"))
 
     def _window(self, before: int, at: int, margin_ns: int) -> tuple[int, int]:
         """Frames around an interval, up to a margin, that no known cut or fade divides from it."""

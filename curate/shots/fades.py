@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from curate.shots import Transition
+from curate.shots.params import Shots
 from curate.shots.track import Track, rms
 
 DARK, BRIGHT = 24.0, 232.0
@@ -77,10 +78,10 @@ def has_plateaued(amplitude: np.ndarray, times_s: np.ndarray, longest_s: float) 
 class FadeFinder:
     """Follows the contrast of every frame; `open_ns` is the start of a fade that is still going on, or None."""
 
-    def __init__(self, track: Track, flat_contrast: float, flat_share: float, longest_ramp_s: float, flash_ns: int) -> None:
+    def __init__(self, track: Track, params: Shots) -> None:
         self._track = track
-        self._flat_contrast, self._flat_share = flat_contrast, flat_share
-        self._longest_s, self._flash_ns = longest_ramp_s, flash_ns
+        self._flat_contrast, self._flat_share = params.flat_contrast, params.flat_share
+        self._longest_s, self._flash_ns = params.max_transition_s, round(params.flash_s * 1e9)
         self._peak = 0.0
         self._last_ns = 0
         self._run_start: int | None = None
@@ -131,7 +132,9 @@ class FadeFinder:
             return True
         height, width = tiny_bgr.shape[:2]
         middle = tiny_bgr[height // 3 : height - height // 3, width // 3 : width - width // 3]
-        return contrast_and_level(middle)[0] <= self._flat_contrast and contrast_and_level(inside_dark_bars(tiny_bgr))[0] <= self._flat_contrast
+        if contrast_and_level(middle)[0] > self._flat_contrast:
+            return False
+        return contrast_and_level(inside_dark_bars(tiny_bgr))[0] <= self._flat_contrast
 
     def _open(self, index: int) -> None:
         """The first flat frame: looks back for where the ramp down began."""

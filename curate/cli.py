@@ -1,0 +1,284 @@
+"""The commands. Thin: each imports what it needs when it is called, so that `--help` costs nothing.
+
+Exit codes: 0 done; 1 something is wrong that the message names (configuration, input, weights, damage, no clip kept, too many sources
+failed); 2 the command line itself; 130 stopped with Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from curate import __version__
+from curate.errors import ConfigError, CurateError
+
+if TYPE_CHECKING:
+    from curate.models import Weight
+
+EPILOG = """\
+key=value words change the configuration:  clips.max_clip_s=8  scorers.text.reader=craft  scorers.text=null  rules.low_motion.min=0.1
+`curate config schema` lists every key with its unit and range.
+
+exit codes: 0 done; 1 an error that the message names, no clip kept, or too many sources failed; 2 wrong usage; 130 stopped with Ctrl-C
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    args = _parse(argv)
+    try:
+        code: int = args.call(args)
+        sys.stdout.flush()
+        return code
+    except CurateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped. What was committed stays; the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        import platform
+
+        versions = f"curate {__version__}, Python {platform.python_version()}, {platform.system()}"
+        error.add_note(f"This is a bug in curate ({versions}). Please report it with the trace above.")
+        raise
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args, extra = parser.parse_known_args(argv)
+    # argparse gives up on words that follow an option; they are words all the same.
+    words = [word for word in extra if "=" in word and not word.startswith("-")]
+    if len(words) < len(extra) or (extra and not hasattr(args, "words")):
+        unknown = next(word for word in extra if word not in words or not hasattr(args, "words"))
+        parser.error(f"unknown argument {unknown!r}; see `{parser.prog} {args.command} --help`")
+    if extra:
+        args.words = [*args.words, *extra]
+    return args
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="curate",
+        description="Curate raw video into training data: one decode pass, a Parquet manifest, a reason for every drop.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"curate {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, call: Any, text: str, *arguments: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(call=call)
+        for argument in arguments:
+            _ARGUMENTS[argument](command)
+        return command
+
+    add("run", _run, "curate the videos that a configuration names; started again, it does only what is missing", "config", "words")
+    add("plan", _plan, "estimate time, disk and yield of a run from a seeded pilot on some of its sources", "config", "words")
+    decide = add("decide", _decide, "apply changed rules to a manifest; opens no video", "dir", "words")
+    decide.add_argument("--refit", action="store_true", help="fit percentiles anew instead of using the numbers frozen in policy.json")
+    decide.add_argument("--config", metavar="FILE", help="take the rules from this configuration instead of the last run's")
+    add("status", _status, "say how far a manifest is", "dir")
+    add("verify", _verify, "check every file of a manifest against its checksum", "dir")
+    add("retry", _retry, "try the quarantined and failed sources of a manifest again", "dir", "words")
+    stats = add("stats", _stats, "print the summary of a manifest and the distribution of every column", "dir")
+    stats.add_argument("columns", nargs="*", metavar="COLUMN", help="only these columns")
+    show = add("show", _show, "print everything that is known of one clip or one source", "dir")
+    show.add_argument("key", help="clip_id or the beginning of one, or a source_key")
+    _add_config(commands)
+    _add_models(commands)
+    return parser
+
+
+_ARGUMENTS: dict[str, Any] = {
+    "config": lambda command: command.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/lvd.yaml"),
+    "words": lambda command: command.add_argument("words", nargs="*", metavar="key=value", help="changes to the configuration"),
+    "dir": lambda command: command.add_argument("dir", metavar="DIR", help="folder of a manifest"),
+}
+
+
+def _add_config(commands: Any) -> None:
+    config = commands.add_parser("config", help="check, print or describe configurations")
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    validate = actions.add_parser("validate", help="report everything that is wrong with a configuration")
+    show = actions.add_parser("show", help="print a configuration with every default filled in")
+    schema = actions.add_parser("schema", help="print the JSON schema: every key with its unit, range and default")
+    for action, call in ((validate, _config_validate), (show, _config_show)):
+        action.set_defaults(call=call)
+        _ARGUMENTS["config"](action)
+        _ARGUMENTS["words"](action)
+    schema.set_defaults(call=_config_schema)
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="list or get the weights that scorers use")
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="every known weight, and where it lies on this machine")
+    listing.set_defaults(call=_models_list)
+    listing.add_argument("--models", metavar="FOLDER", help="also search this folder")
+    pull = actions.add_parser("pull", help="get weights")
+    pull.set_defaults(call=_models_pull)
+    pull.add_argument("names", nargs="+", metavar="NAME", help="a weight by its name, or a configuration (.yaml): all that it needs")
+    pull.add_argument("--to", metavar="FOLDER", help="put them here instead of the cache folder")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from curate.config import load_config
+
+    config = load_config(args.config, args.words)
+    from pipelines.curation import run
+
+    return _ended(run(config), str(config.output))
+
+
+def _ended(result: Any, output: str) -> int:
+    """Prints a `RunResult`; its failures decide the exit code."""
+    from curate.report.summary import Effort, format_summary
+
+    effort = Effort(result.seconds, sum(one.num_clips for one in result.sources), sum(one.decoded_s for one in result.sources))
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(format_summary(result.summary, output, effort), flush=True)
+    for failure in result.failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if result.failures else 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from curate.config import load_config
+
+    config = load_config(args.config, args.words)
+    from pipelines.plan import plan
+
+    found = plan(config)
+    share = f"{found.num_pilot:,} of {found.num_sources:,} sources, {found.total_bytes / 1e9:,.3g} GB in all"
+    print(f"Pilot on {share}. Ranges: 5th to 95th percentile of a bootstrap over its sources.")
+    width = max(len(one.name) for one in found.estimates)
+    for one in found.estimates:
+        print(f"{one.name:<{width}}  {one.value:>12,.4g}  {one.low:>12,.4g} to {one.high:<12,.4g} {one.unit}".rstrip())
+    return 0
+
+
+def _decide(args: argparse.Namespace) -> int:
+    from curate.decide.decide import redecide
+    from curate.report.summary import format_summary
+
+    summary = redecide(args.dir, args.words, args.config, args.refit)
+    print(format_summary(summary, args.dir))
+    if summary.num_kept == 0:
+        print("error: no clip was kept", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from curate.report.status import format_status
+
+    print(format_status(args.dir))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from curate.manifest import Manifest
+
+    num_problems = 0
+    for problem in Manifest.open(args.dir).verify():
+        num_problems += 1
+        print(f"{problem.path}: {problem.what}. {problem.remedy}", flush=True)
+    print(f"{args.dir}: {num_problems} problems" if num_problems else f"{args.dir}: every file is what was written")
+    return 1 if num_problems else 0
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from pipelines.curation import retry
+
+    return _ended(retry(args.dir, args.words), args.dir)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from curate.decide.decide import published_summary
+    from curate.report.stats import format_stats
+    from curate.report.summary import format_summary
+
+    if not args.columns:
+        print(format_summary(published_summary(args.dir), args.dir), end="\n\n")
+    print(format_stats(args.dir, args.columns))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from curate.report.show import format_clip_or_source
+
+    print(format_clip_or_source(args.dir, args.key))
+    return 0
+
+
+def _config_validate(args: argparse.Namespace) -> int:
+    from curate.config import load_config
+
+    config = load_config(args.config, args.words)
+    print(f"{args.config}: valid; {len(config.scorers)} scorers, {len(config.rules)} rules")
+    return 0
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    import yaml
+
+    from curate.config import load_config
+
+    content = load_config(args.config, args.words).model_dump(mode="json")
+    print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), end="")
+    return 0
+
+
+def _config_schema(args: argparse.Namespace) -> int:  # noqa: ARG001
+    import json
+
+    from curate import scorers
+    from curate.config import config_schema
+
+    print(json.dumps(config_schema(scorers.names()), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _models_list(args: argparse.Namespace) -> int:
+    from curate.config import Config, weights_folders
+    from curate.models.catalog import listing
+
+    lines = listing(weights_folders(Config(models=args.models)))
+    width = max(len(line.weight.name) for line in lines)
+    for line in lines:
+        size = f"{line.weight.size_bytes / 1e6:,.1f} MB" if line.weight.size_bytes else ""
+        where = str(line.path) if line.path else f"not here; {line.weight.remedy}"
+        print(f"{line.weight.name:<{width}}  {size:>9}  {line.weight.licence:<14}  {where}")
+    return 0
+
+
+def _models_pull(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from curate.models.catalog import pull
+
+    folder = Path(args.to).expanduser() if args.to else None
+    names = [name for given in args.names for name in (_weights_of(given) if given.endswith((".yaml", ".yml")) else [given])]
+    for name in dict.fromkeys(names):
+        print(f"{name}: {pull(name, folder)}", flush=True)
+    return 0
+
+
+def _weights_of(config_file: str) -> list[str]:
+    from curate.config import load_config
+    from curate.models import needs
+
+    config = load_config(config_file)
+    found: list[Weight] = [weight for entry in config.scorers.values() for weight in needs(entry.scorer)]
+    foreign = [weight.name for weight in found if weight.origin is None]
+    if foreign:
+        raise ConfigError(f"{config_file}: weights of your own have to be put in place by hand: {', '.join(foreign)}")
+    return [weight.name for weight in found]

@@ -1,0 +1,295 @@
+"""Typed configuration: YAML file, then `key=value` words, checked as a whole before anything runs.
+
+`load_config` reports every problem at once, by key, unit, range and remedy (`curate.config_problems`). A scorer's parameters are checked
+against the scorer's own class, which is imported only when the configuration names it. `config_fingerprints` says what the bytes of a
+manifest depend on: the pass, each scorer, the rules; never where the input lies or how many workers there are.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from curate.decide.rules import TOO_SHORT, Rule
+from curate.errors import ConfigError
+from curate.shots.params import Shots
+
+if TYPE_CHECKING:
+    from curate.scorers import Column, ScorerLike
+
+_RULE_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Decode(Section):
+    """How sources are opened and decoded."""
+
+    decoder: Literal["pyav", "decord"] = Field("pyav", description="library that decodes; pyav reads more formats and keeps exact times")
+    threads: int = Field(1, ge=1, le=16, description="decoder threads (slice threading) in each worker")
+
+
+class Sampling(Section):
+    """Which frames the scorers see."""
+
+    grid_ms: int = Field(
+        500, ge=100, le=10_000, description="distance of the sample grid on the source's own time", json_schema_extra={"unit": "ms"}
+    )
+    pair_ms: int = Field(
+        250, ge=125, le=5_000, description="distance of flow pairs on the source's own time", json_schema_extra={"unit": "ms"}
+    )
+    max_held_mb: int = Field(
+        128,
+        ge=16,
+        le=4096,
+        description="cap on decoded samples held for the open clip; larger frames are reduced to fit",
+        json_schema_extra={"unit": "MB"},
+    )
+
+
+class Clips(Section):
+    """How shots become clips."""
+
+    min_clip_s: float = Field(
+        2.0, ge=0.1, le=600, description="shorter clips are recorded as dropped and not scored", json_schema_extra={"unit": "s"}
+    )
+    max_clip_s: float = Field(12.0, ge=0.2, le=600, description="longer shots are divided", json_schema_extra={"unit": "s"})
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Clips":
+        if self.max_clip_s <= self.min_clip_s:
+            raise ValueError(f"clips.max_clip_s={self.max_clip_s:g} s must be greater than clips.min_clip_s={self.min_clip_s:g} s")
+        return self
+
+
+class ScorerEntry(Section):
+    """One scorer of a run: every parameter with its resolved value, as JSON holds it."""
+
+    name: str
+    optional: bool = False
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def scorer(self) -> "ScorerLike":
+        """A new instance of the scorer's class with these parameters."""
+        found: ScorerLike = _adapter(self.name).validate_json(json.dumps(self.parameters), strict=True)
+        return found
+
+
+def _adapter(name: str) -> "TypeAdapter[Any]":
+    from curate import scorers
+
+    return TypeAdapter(scorers.load(name))
+
+
+def _entries(value: Any) -> dict[str, ScorerEntry]:
+    """Parses `scorers:`; raises one `ValidationError` with the problems of every scorer, each under its own path."""
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("mapping", "must be a mapping of scorer names to parameters, e.g. {{motion: {{}}}}")
+    entries: dict[str, ScorerEntry] = {}
+    errors: list[InitErrorDetails] = []
+    for name, parameters in value.items():
+        if isinstance(parameters, ScorerEntry):
+            entries[name] = parameters
+        elif parameters is not None:
+            try:
+                entries[name] = _entry(name, parameters)
+            except ValidationError as error:
+                errors += _nested(error, name)
+    if errors:
+        raise ValidationError.from_exception_data("scorers", errors)
+    return entries
+
+
+def _entry(name: str, parameters: Any) -> ScorerEntry:
+    try:
+        adapter = _adapter(name)
+    except ConfigError as error:
+        raise ValidationError.from_exception_data(name, [_detail("unknown_scorer", str(error), (), parameters)]) from error
+    if not isinstance(parameters, Mapping):
+        text = "must be a mapping of parameters, {} for the defaults"
+        raise ValidationError.from_exception_data(name, [_detail("mapping", text, (), parameters)])
+    own = dict(parameters)
+    errors = []
+    optional = own.pop("optional", False)
+    if not isinstance(optional, bool):
+        errors.append(_detail("bool_type", "must be true or false", ("optional",), optional))
+    known = scorer_schema(name)["properties"]
+    unknown = [key for key in own if key not in known]
+    errors += [_detail("extra_forbidden", "unknown key", (key,), own.pop(key)) for key in unknown]
+    try:
+        scorer = adapter.validate_json(json.dumps(own), strict=True)
+    except ValidationError as error:
+        errors += _nested(error)
+    if errors:
+        raise ValidationError.from_exception_data(name, errors)
+    return ScorerEntry(name=name, optional=optional, parameters=adapter.dump_python(scorer, mode="json"))
+
+
+def _nested(error: ValidationError, *above: str) -> list[InitErrorDetails]:
+    """The same errors for use inside another `ValidationError`, their paths below `above`."""
+    return [_detail(found["type"], found["msg"], (*above, *found["loc"]), found["input"]) for found in error.errors(include_url=False)]
+
+
+def _detail(kind: LiteralString, text: str, loc: tuple[int | str, ...], value: Any) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": text}), loc=loc, input=value)
+
+
+class Config(Section):
+    """Everything a run is made from."""
+
+    input: str | None = Field(None, description="folder, glob, list file (txt, csv, parquet) or media file; local path or URL")
+    output: str | None = Field(None, description="folder of the manifest")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="local: this process, one source after the other; ray: workers in parallel that survive a crashing decoder"
+    )
+    workers: int = Field(0, ge=0, le=100_000, description="worker processes of the ray engine; 0 is one a core")
+    model_actors: int = Field(
+        0, ge=0, le=1024, description="ray engine: processes that hold the models, one GPU each on cuda; 0 gives every worker its own models"
+    )
+    ray_address: str | None = Field(None, description="address of a running Ray cluster; null starts Ray on this machine")
+    shard_sources: int = Field(16, ge=1, le=100_000, description="sources in a shard, the unit of commit and resume")
+    limit_sources: int | None = Field(None, ge=1, description="only so many sources, chosen by seed; null takes all")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="chooses the sources of limit_sources and of `curate plan`")
+    max_attempts: int = Field(2, ge=1, le=100, description="times a source may kill its worker before it is quarantined")
+    max_failed_fraction: float = Field(
+        0.1, ge=0, le=1, description="a run where more of the sources fail exits with an error", json_schema_extra={"unit": "fraction"}
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where the networks of scorers run; scores agree across devices to a tolerance"
+    )
+    models: str | None = Field(None, description="folder searched for weights after the one that CURATE_MODELS names")
+    decode: Decode = Field(default_factory=Decode, description="how sources are opened and decoded")
+    sampling: Sampling = Field(default_factory=Sampling, description="which frames the scorers see")
+    shots: Shots = Field(default_factory=Shots, description="how shots are found")
+    clips: Clips = Field(default_factory=Clips, description="how shots become clips")
+    scorers: Annotated[dict[str, ScorerEntry], PlainValidator(_entries), WithJsonSchema({"type": "object"})] = Field(
+        default_factory=dict, description="name -> parameters; `optional: true` scores null where weights are missing; null leaves it out"
+    )
+    rules: dict[str, Rule] = Field(default_factory=dict, description="name -> rule; every rule that a clip breaks is a drop reason")
+
+    @field_validator("rules", mode="after")
+    @classmethod
+    def _named(cls, value: dict[str, Rule]) -> dict[str, Rule]:
+        for name in value:
+            if not _RULE_NAME.fullmatch(name) or name == TOO_SHORT:
+                raise ValueError(f"rule name {name!r}: use letters, digits and underscores, and not {TOO_SHORT!r} (built in)")
+        return value
+
+    @field_serializer("scorers")
+    def _flat(self, value: dict[str, ScorerEntry]) -> dict[str, dict[str, Any]]:
+        """As it is written in YAML, so that what is dumped can be loaded."""
+        return {name: {"optional": entry.optional, **entry.parameters} for name, entry in value.items()}
+
+    def columns(self) -> "dict[str, Column]":
+        """Columns that rules may read: those of the pass and of every scorer named here (large ones, embeddings, are not judged)."""
+        from curate.manifest.columns import CLIP_COLUMNS
+
+        found = dict(CLIP_COLUMNS)
+        for entry in self.scorers.values():
+            found |= {name: column for name, column in entry.scorer.columns.items() if not column.large}
+        return found
+
+
+def scorer_schema(name: str) -> dict[str, Any]:
+    """JSON schema of a scorer's parameters, `optional` included."""
+    from curate.config_problems import inlined
+
+    schema = inlined(_adapter(name).json_schema())
+    own = schema.get("properties", {})
+    if "optional" in own:
+        raise ConfigError(f"scorer {name!r} has a parameter `optional`, a word that the configuration uses itself; rename it")
+    optional = {"type": "boolean", "default": False, "description": "go on with null columns where the scorer's weights are missing"}
+    return {**schema, "properties": {**own, "optional": optional}, "additionalProperties": False}
+
+
+def config_schema(names: Sequence[str]) -> dict[str, Any]:
+    """JSON schema of the configuration with the parameters of these scorers; every number with its unit and range."""
+    from curate.config_problems import inlined
+
+    schema = inlined(Config.model_json_schema())
+    schema["properties"]["scorers"] |= {
+        "properties": {name: {"anyOf": [scorer_schema(name), {"type": "null"}]} for name in names},
+        "additionalProperties": {"type": "object", "description": "a scorer of your own, by the dotted path of its module"},
+    }
+    return schema
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file (None: nothing but the overrides) and applies `key=value` words. Raises one `ConfigError` with all problems."""
+    from curate.config_text import apply_overrides, read_yaml
+
+    text = read_yaml(path)
+    apply_overrides(text, overrides)
+    return parse_config(text.content, text.problems, text.place)
+
+
+def parse_config(content: Mapping[str, Any], problems: Sequence[str] = (), place: Any = None) -> Config:
+    """Checks what a file or a manifest's header holds. `problems` were found before; `place(path)` says where a key stands."""
+    from curate.config_problems import Checker
+
+    rules = content.get("rules")
+    if isinstance(rules, Mapping):
+        content = {**content, "rules": {name: rule for name, rule in rules.items() if rule is not None}}
+    checker = Checker(content, place)
+    found = list(problems)
+    config: Config | None = None
+    try:
+        config = Config.model_validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        found += checker.explain(error)
+    if config is not None:
+        found += checker.rule_problems(config)
+    if found or config is None:
+        count = f"{len(found)} problems" if len(found) > 1 else "1 problem"
+        raise ConfigError(f"configuration: {count}\n" + "\n".join(f"  {line}" for line in found))
+    return config
+
+
+def weights_folders(config: Config) -> list[Path]:
+    """Folders searched for weights, in order: the one that CURATE_MODELS names, then `models`."""
+    named = (os.environ.get("CURATE_MODELS"), config.models)
+    return [Path(folder).expanduser() for folder in named if folder]
+
+
+def config_fingerprints(config: Config, pass_version: int, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`{"pass": .., "scorers": {name: ..}, "rules": ..}`: equal exactly where the same input gives the same bytes.
+
+    `weights` maps names of weights to checksums; each scorer's fingerprint holds those that it declares. The order of rules counts,
+    being the order of drop reasons.
+    """
+    from curate.manifest.run import fingerprint
+    from curate.models import needs
+
+    content = config.model_dump(mode="json")
+    weights = weights or {}
+    scorers = {}
+    for name, entry in config.scorers.items():
+        scorer = entry.scorer
+        own = {weight.name: weights[weight.name] for weight in needs(scorer) if weight.name in weights}
+        scorers[name] = fingerprint(name, scorer.version, entry.parameters, own)
+    return {
+        "pass": fingerprint(pass_version, *(content[key] for key in ("decode", "sampling", "shots", "clips"))),
+        "scorers": scorers,
+        "rules": fingerprint(list(content["rules"].items())),
+    }

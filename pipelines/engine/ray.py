@@ -1,0 +1,180 @@
+"""Shards on Ray actors: bounded work in flight, and a worker's death costs the source it was at, nothing else.
+
+A segfault in a decoder, `kill -9` and the out-of-memory killer all arrive as the death of the actor. The worker has left a note of the
+source it was at; that source is tried `max_attempts` times and then quarantined with the reason, and its shard goes on without it.
+"""
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+from curate.errors import ConfigError, CurateError
+from curate.models import Forward, ModelSpec, load_model
+from pipelines.events import Event, Report, WorkerDied
+from pipelines.shard import ShardTask, ShardWork, read_note
+
+POLL_S = 0.25
+TORCH_MODELS = ("clip_image", "clip_text")  # worth an actor; text detection runs on the CPU, a LAION head is one dot product
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """`workers` 0: one for each core of the machine or of the cluster at `address`; `model_actors` 0: every worker has its own models."""
+
+    workers: int = 0
+    max_attempts: int = 2
+    model_actors: int = 0
+    address: str | None = None
+
+
+class _Inbox:
+    """Collects events from the workers; the driver empties it."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+
+    def take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class _Worker:
+    """One process that decodes. Opens its scorers once, then takes shards."""
+
+    def __init__(self, work: ShardWork, inbox: Any) -> None:
+        self._worker = work.open()
+        self._inbox = inbox
+
+    def run(self, task: ShardTask) -> None:
+        self._worker.run(task, lambda event: self._inbox.put.remote(event) and None)
+
+
+class _ModelHost:
+    """One process that holds models, on a GPU where there is one; each worker has one call in flight."""
+
+    def forward(self, spec: ModelSpec, inputs: Sequence[Any]) -> Any:
+        return load_model(spec)(inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _HostedModels:
+    """A model loader for workers: the same forwards, behind the hosts. A scorer cannot tell."""
+
+    hosts: tuple[Any, ...]
+
+    def __call__(self, spec: ModelSpec) -> Forward:
+        if spec.kind not in TORCH_MODELS:
+            return load_model(replace(spec, device="cpu"))
+        host = self.hosts[os.getpid() % len(self.hosts)]
+        forward: Callable[[Sequence[Any]], Any] = lambda inputs: ray.get(host.forward.remote(spec, inputs))  # noqa: E731
+        return forward
+
+
+def run(tasks: Sequence[ShardTask], work: ShardWork, report: Report, settings: RaySettings) -> None:
+    """Runs every task on Ray actors. Raises what the work raises (`CurateError`), after stopping the workers."""
+    workers, max_attempts = settings.workers, settings.max_attempts
+    _start(workers, settings.address)
+    try:
+        if settings.model_actors:
+            work = replace(work, models=replace(work.models, loader=_HostedModels(_hosts(settings.model_actors, work.models.device))))
+        _Run(work, report, workers or int(ray.cluster_resources().get("CPU", 1)), max_attempts).run(tasks)
+    finally:
+        ray.shutdown()
+
+
+def _hosts(count: int, device: str) -> tuple[Any, ...]:
+    needs_gpu = device == "cuda"
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if needs_gpu and gpus < count:
+        raise ConfigError(f"model_actors={count} on device=cuda needs {count} GPUs, Ray sees {gpus}; use device=cpu or fewer model_actors")
+    actor: Any = ray.remote(num_cpus=0, num_gpus=1 if needs_gpu else 0)(_ModelHost)
+    return tuple(actor.remote() for _ in range(count))
+
+
+def _start(workers: int, address: str | None) -> None:
+    # One thread a process: parallelism is across sources, and thread counts must not change results.
+    variables = dict.fromkeys(THREAD_VARIABLES, "1")
+    if address:
+        ray.init(address=address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        num_cpus=workers or os.cpu_count(),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": variables},
+    )
+
+
+class _Run:
+    """The driver's side: who works on what, who died, and what is left."""
+
+    def __init__(self, work: ShardWork, report: Report, workers: int, max_attempts: int) -> None:
+        self._work, self._report, self._workers, self._max_attempts = work, report, workers, max_attempts
+        self._inbox: Any = ray.remote(num_cpus=0)(_Inbox).remote()
+        self._deaths: Counter[str] = Counter()
+        self._queue: deque[ShardTask] = deque()
+        self._running: dict[Any, tuple[Any, ShardTask]] = {}
+
+    def run(self, tasks: Sequence[ShardTask]) -> None:
+        self._queue.extend(tasks)
+        for _ in range(min(self._workers, len(tasks))):
+            self._give(self._new_worker())
+        while self._running:
+            done, _ = ray.wait(list(self._running), timeout=POLL_S)
+            self._drain()
+            for ref in done:
+                self._settle(ref)
+        self._drain()
+
+    def _new_worker(self) -> Any:
+        actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
+        return actor.remote(self._work, self._inbox)
+
+    def _give(self, worker: Any) -> None:
+        if self._queue:
+            task = self._queue.popleft()
+            self._running[worker.run.remote(task)] = (worker, task)
+
+    def _settle(self, ref: Any) -> None:
+        worker, task = self._running.pop(ref)
+        try:
+            ray.get(ref)
+        except RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, CurateError) else error from None
+        except (RayActorError, OutOfMemoryError) as error:
+            self._bury(task, error)
+            worker = self._new_worker()
+        self._give(worker)
+
+    def _bury(self, task: ShardTask, error: Exception) -> None:
+        """Puts the dead worker's shard back, without the source it died on once that one has had its attempts."""
+        key = read_note(self._work.output, task.shard_id)
+        if key is None:
+            raise CurateError(f"a worker died before it opened a source of shard {task.shard_id}: {_first_line(error)}")
+        self._deaths[key] += 1
+        reason = "out of memory" if isinstance(error, OutOfMemoryError) else "the worker process died (crash in a decoder, or killed)"
+        self._report(WorkerDied(key, reason, self._deaths[key], self._max_attempts))
+        if self._deaths[key] >= self._max_attempts:
+            task = replace(task, quarantined={**task.quarantined, key: reason})
+        self._queue.appendleft(task)
+
+    def _drain(self) -> None:
+        for event in ray.get(self._inbox.take.remote()):
+            self._report(event)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,41 @@
+"""What a running job says while it runs. Small, picklable, the same from every engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDone:
+    """One source has been scanned. `status` is ok, damaged, failed or quarantined; `message` says why it is not ok.
+
+    `seconds` is the worker's time on it, model batches that it filled included.
+    """
+
+    key: str
+    status: str
+    message: str | None
+    size_bytes: int
+    decoded_s: float
+    num_clips: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """One shard has been committed."""
+
+    shard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """A worker process died on a source; `attempt` of `max_attempts` (both counted from one)."""
+
+    key: str
+    reason: str
+    attempt: int
+    max_attempts: int
+
+
+Event = SourceDone | ShardDone | WorkerDied
+Report = Callable[[Event], None]

@@ -1,0 +1,87 @@
+"""The ledger's row of one source, from what listing and the pass know of it."""
+
+from typing import Any
+
+from curate.clip import NS_PER_S, Fault
+from curate.scan import ScanReport
+from curate.sources import Source
+
+UNEVEN_SHARE = 0.02  # of frame distances off the nominal one by more than a quarter: beyond it the rate counts as variable
+
+
+def source_row(source: Source, report: ScanReport, is_quarantined: bool) -> dict[str, Any]:
+    """Every column of `sources.parquet`; None where the pass did not get that far."""
+    return {
+        "source_key": source.key,
+        "source_url": source.url,
+        "size_bytes": source.size_bytes,
+        "etag": source.etag,
+        "mtime_ns": source.mtime_ns,
+        "caption": source.caption,
+        **_fate(report, is_quarantined),
+        **_facts(report),
+        **_counts(report),
+    }
+
+
+def _fate(report: ScanReport, is_quarantined: bool) -> dict[str, Any]:
+    first: Fault | None = report.faults[0] if report.faults else None
+    status = "quarantined" if is_quarantined else "failed" if first and not report.num_frames else "damaged" if first else "ok"
+    return {
+        "status": status,
+        "fault_stage": first.stage if first else None,
+        "fault_kind": first.kind if first else None,
+        "fault_message": first.message if first else None,
+        "fault_ns": first.time_ns if first else None,
+        "num_faults": len(report.faults),
+    }
+
+
+def _facts(report: ScanReport) -> dict[str, Any]:
+    probe = report.probe
+    if probe is None:
+        names = (
+            "duration_s container codec pixel_format bit_depth width height coded_width coded_height rotation sample_aspect_ratio fps "
+            "is_variable_frame_rate transfer primaries matrix is_full_range is_interlaced has_audio encoder tags"
+        )
+        return dict.fromkeys(names.split())
+    geometry, color = probe.geometry, probe.color
+    width, height = geometry.displayed
+    frames = max(1, report.num_frames)
+    return {
+        "duration_s": probe.duration_s or probe.container_duration_s,
+        "container": probe.container,
+        "codec": probe.codec,
+        "pixel_format": probe.pixel_format,
+        "bit_depth": probe.bit_depth,
+        "width": width,
+        "height": height,
+        "coded_width": geometry.coded_width,
+        "coded_height": geometry.coded_height,
+        "rotation": geometry.orientation.degrees_clockwise,
+        "sample_aspect_ratio": float(geometry.sample_aspect),
+        "fps": probe.fps,
+        "is_variable_frame_rate": report.num_uneven / frames > UNEVEN_SHARE if probe.fps else None,
+        "transfer": color.transfer,
+        "primaries": color.primaries,
+        "matrix": color.matrix,
+        "is_full_range": color.full_range,
+        "is_interlaced": report.num_interlaced / frames > 0.5,
+        "has_audio": probe.has_audio,
+        "encoder": probe.encoder,
+        "tags": sorted(probe.tags.items()),
+    }
+
+
+def _counts(report: ScanReport) -> dict[str, Any]:
+    has_frames = report.start_ns is not None and report.end_ns is not None
+    return {
+        "start_ns": report.start_ns,
+        "decoded_s": (report.end_ns - report.start_ns) / NS_PER_S if has_frames else None,  # type: ignore[operator]
+        "num_frames": report.num_frames,
+        "num_keyframes": report.num_keyframes,
+        "num_shots": report.num_shots,
+        "num_clips": report.num_clips,
+        "exact_s": report.exact_s,
+        "snapped_s": report.snapped_s,
+    }
