@@ -114,6 +114,7 @@ def _add_config(commands: Any) -> None:
         _ARGUMENTS["config"](action)
         _ARGUMENTS["words"](action)
     schema.set_defaults(call=_config_schema)
+    schema.add_argument("--markdown", action="store_true", help="the same as a table for people")
 
 
 def _add_models(commands: Any) -> None:
@@ -221,9 +222,10 @@ def _show(args: argparse.Namespace) -> int:
 
 def _config_validate(args: argparse.Namespace) -> int:
     from curate.config import load_config
+    from curate.report.summary import count
 
     config = load_config(args.config, args.words)
-    print(f"{args.config}: valid; {len(config.scorers)} scorers, {len(config.rules)} rules")
+    print(f"{args.config}: valid; {count(len(config.scorers), 'scorer')}, {count(len(config.rules), 'rule')}")
     return 0
 
 
@@ -237,13 +239,15 @@ def _config_show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _config_schema(args: argparse.Namespace) -> int:  # noqa: ARG001
+def _config_schema(args: argparse.Namespace) -> int:
     import json
 
     from curate import scorers
     from curate.config import config_schema
+    from curate.config_problems import key_table
 
-    print(json.dumps(config_schema(scorers.names()), indent=2, ensure_ascii=False))
+    schema = config_schema(scorers.names())
+    print(key_table(schema) if args.markdown else json.dumps(schema, indent=2, ensure_ascii=False))
     return 0
 
 

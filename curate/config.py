@@ -141,6 +141,8 @@ def _entry(name: str, parameters: Any) -> ScorerEntry:
         scorer = adapter.validate_json(json.dumps(own), strict=True)
     except ValidationError as error:
         errors += _nested(error)
+    except ConfigError as error:
+        errors.append(_detail("value_error", str(error), (), None))
     if errors:
         raise ValidationError.from_exception_data(name, errors)
     return ScorerEntry(name=name, optional=optional, parameters=adapter.dump_python(scorer, mode="json"))
@@ -165,12 +167,15 @@ class Config(Section):
     )
     workers: int = Field(0, ge=0, le=100_000, description="worker processes of the ray engine; 0 is one a core")
     model_actors: int = Field(
-        0, ge=0, le=1024, description="ray engine: processes that hold the models, one GPU each on cuda; 0 gives every worker its own models"
+        0,
+        ge=0,
+        le=1024,
+        description="ray engine: processes that hold the models, one GPU each on cuda; 0 gives every worker its own models",
     )
     ray_address: str | None = Field(None, description="address of a running Ray cluster; null starts Ray on this machine")
     shard_sources: int = Field(16, ge=1, le=100_000, description="sources in a shard, the unit of commit and resume")
     limit_sources: int | None = Field(None, ge=1, description="only so many sources, chosen by seed; null takes all")
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="chooses the sources of limit_sources and of `curate plan`")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="chooses the sources of limit_sources and of `curate plan`")
     max_attempts: int = Field(2, ge=1, le=100, description="times a source may kill its worker before it is quarantined")
     max_failed_fraction: float = Field(
         0.1, ge=0, le=1, description="a run where more of the sources fail exits with an error", json_schema_extra={"unit": "fraction"}

@@ -66,13 +66,39 @@ def _facts(node: Schema) -> Schema:
 def _span(node: Schema) -> str:
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
-    bottom = f"from {low:g}" if low is not None else f"greater than {above:g}" if above is not None else ""
-    top = f"to {high:g}" if high is not None else f"less than {below:g}" if below is not None else ""
-    if bottom and not top:
-        return f"{bottom} on" if low is not None else bottom
-    if top and not bottom:
-        return f"up to {high:g}" if high is not None else top
-    return f"{bottom} {top}".strip()
+    bottom = f"from {_number(low)}" if low is not None else f"above {_number(above)}" if above is not None else ""
+    top = f"to {_number(high)}" if high is not None else f"below {_number(below)}" if below is not None else ""
+    if bottom and top:
+        return f"{bottom} {top}" if high is not None else f"{bottom} to {top}"
+    if top:
+        return f"up {top}" if high is not None else top
+    return f"{bottom} on" if low is not None else bottom
+
+
+def _number(value: Any) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
+
+
+def key_table(schema: Schema, above: str = "") -> str:
+    """Markdown table of the keys of a schema and of its sections: key, what it must be, default, meaning."""
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"] if not above else []
+    for name, node in keys_of(schema).items():
+        if name == "rules" and not above:
+            node = node["additionalProperties"]
+            lines += key_table(node, "rules.NAME.").splitlines()
+        elif name == "passes":
+            lines += [_table_row(above + name, node), *key_table(node["items"], f"{above}{name}.N.").splitlines()]
+        elif keys_of(node):
+            lines += key_table(node, f"{above}{name}.").splitlines()
+        elif node.get("type") != "object":
+            lines.append(_table_row(above + name, node))
+    return "\n".join(lines)
+
+
+def _table_row(key: str, node: Schema) -> str:
+    default = node.get("default")
+    shown = "" if default is None or isinstance(default, list) else f"`{_shown(default)}`".replace("'", "")
+    return f"| `{key}` | {expectation(node)} | {shown} | {node.get('description', '')} |"
 
 
 def descend(schema: Schema, path: Sequence[int | str]) -> tuple[Schema | None, tuple[str, ...]]:

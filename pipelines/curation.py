@@ -6,6 +6,7 @@ Started again, it does only what is missing: shards that are not complete, score
 changed. A change that would need another pass is refused with what to do.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,12 +85,14 @@ def run(config: Config) -> RunResult:
     if not config.input or not config.output:
         lacking = "input" if not config.input else "output"
         raise ConfigError(f"{lacking} is not set; add {lacking}=... to the command or `{lacking}:` to the configuration")
+    location, output = os.path.expanduser(config.input), os.path.expanduser(config.output)
+    config = config.model_copy(update={"input": location, "output": output})
     prepared = _prepare(config)
     notes = ListingNotes()
-    manifest = Manifest.create_or_open(config.output)
+    manifest = Manifest.create_or_open(output)
     with manifest.lock():
         _check_header(manifest, prepared)
-        sources = select(list_sources(config.input, notes), config.limit_sources, config.seed)
+        sources = select(list_sources(location, notes), config.limit_sources, config.seed)
         said = _take_listing(manifest, sources, config, notes)
         manifest.write_run(prepared.header)
         tasks = list(_tasks(manifest, prepared))

@@ -78,7 +78,7 @@ class ShardWorker:
             sources.append(row)
             seconds = time.perf_counter() - start
             size_bytes, decoded_s = source.size_bytes or 0, row["decoded_s"] or 0.0
-            report(SourceDone(source.key, row["status"], row["fault_message"], size_bytes, decoded_s, scanned.num_clips, seconds))
+            report(SourceDone(source.key, row["status"], _why(row), size_bytes, decoded_s, scanned.num_clips, seconds))
         self._commit(task, clips, sources, batches)
         _remove_note(self._work.output, task.shard_id)
         report(ShardDone(task.shard_id))
@@ -173,6 +173,11 @@ class ScorerBatch:
             if len(samples) > 1:
                 return [row for one in samples for row in self._try([one])]
             return [self.null_row([Fault(self._name, type(error).__name__, str(error))])]
+
+
+def _why(row: Mapping[str, Any]) -> str | None:
+    where = "" if row["fault_ns"] is None else f", at {row['fault_ns'] / 1e9:.2f} s"
+    return row["fault_message"] and row["fault_message"] + where
 
 
 def _note(output: str, shard_id: int) -> Path:

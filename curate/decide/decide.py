@@ -3,10 +3,9 @@
 No pixel is read, so another threshold costs seconds. The same ledger, rules and frozen numbers give the same bytes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -56,7 +55,7 @@ def redecide(folder: str | Path, words: Sequence[str] = (), rules_file: str | Pa
     manifest = Manifest.open(folder)
     with manifest.lock():
         run = _header(manifest)
-        config = _with_rules(run, manifest.read_policy(), words, rules_file)
+        config = _with_rules(manifest, words, rules_file)
         found = decide(manifest, config, refit)
         rules = config_fingerprints(config, 0)["rules"]
         manifest.write_run(replace(run, config=config.model_dump(mode="json"), rules_fingerprint=rules))
@@ -71,7 +70,7 @@ def published_summary(folder: str | Path) -> Summary:
     run, policy = _header(manifest), manifest.read_policy()
     if policy is None or not (manifest.root / "clips").is_dir():
         raise ManifestError(f"{folder}: nothing has been decided yet; run `curate decide {folder}`")
-    config = _with_rules(run, policy, (), None)
+    config = _with_rules(manifest, (), None)
     clips, sources = ClipTally(tuple(read_policy(policy).values())), SourceTally()
     for batch in ds.dataset(manifest.root / "clips").to_batches():
         clips.add(pa.Table.from_batches([batch]))
@@ -91,6 +90,18 @@ def absent_scorers(config: Config, run: Run) -> tuple[AbsentScorer, ...]:
     return tuple(found)
 
 
+def last_config_text(manifest: Manifest) -> ConfigText:
+    """The last run's configuration, to be changed by words and parsed; its rules in the order in which they were decided.
+
+    run.json sorts its keys; policy.json keeps the order of the rules, which is the order of drop reasons.
+    """
+    run, policy = _header(manifest), manifest.read_policy()
+    order = [entry["name"] for entry in policy["rules"]] if policy else []
+    rules = run.config.get("rules", {})
+    names = sorted(rules, key=lambda name: order.index(name) if name in order else len(order))
+    return ConfigText({**run.config, "rules": {name: dict(rules[name]) for name in names}}, "run.json")
+
+
 def _header(manifest: Manifest) -> Run:
     run = manifest.read_run()
     if run is None:
@@ -98,12 +109,8 @@ def _header(manifest: Manifest) -> Run:
     return run
 
 
-def _with_rules(run: Run, policy: Mapping[str, Any] | None, words: Sequence[str], rules_file: str | Path | None) -> Config:
-    text = ConfigText(dict(run.config), "run.json")
-    # run.json sorts its keys; policy.json keeps the order of the rules, which is the order of drop reasons.
-    order = [entry["name"] for entry in policy["rules"]] if policy else []
-    own = run.config.get("rules", {})
-    text.content["rules"] = {name: dict(own[name]) for name in sorted(own, key=lambda n: order.index(n) if n in order else len(order))}
+def _with_rules(manifest: Manifest, words: Sequence[str], rules_file: str | Path | None) -> Config:
+    text = last_config_text(manifest)
     if rules_file is not None:
         other = read_yaml(rules_file)
         text = ConfigText({**text.content, "rules": other.content.get("rules") or {}}, other.origin, other.lines, {}, other.problems)

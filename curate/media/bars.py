@@ -28,7 +28,7 @@ MAX_RISE = 40.0
 ALONE_STRAIGHT, PAIR_STRAIGHT = 0.8, 0.4
 CLEAN_EARLY = 0.05
 BLACK_SHARE, TEXT_SHARE, TEXT_STRAIGHT = 0.002, 0.3, 0.6  # of a vouched bar that may be bright; of its edge that must be seen beside text
-MIN_LIT_POINTS, MIN_LIT_INSIDE = 0.0, 0.0
+MIN_LIT_POINTS, MIN_LIT_INSIDE = 0.12, 0.4
 SAME_SIZE_SHARE = 0.008  # of the side, at least 2 px: two bars this close in size are a pair
 
 

@@ -8,6 +8,7 @@ import bisect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Protocol
 
 import av
@@ -219,9 +220,14 @@ class PlaneReader:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._orientation: Orientation | None = None
 
     def picture(self, frame: VideoFrame, stream: VideoStream) -> Picture:
-        geometry = Geometry(frame.width, frame.height, stream.sample_aspect_ratio or 1, _orientation(frame))  # type: ignore[arg-type]
+        # Asked of the first frame only: side data and its frame hold each other, so every frame asked stays until the cycle collector runs.
+        if self._orientation is None:
+            self._orientation = _orientation(frame)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        geometry = Geometry(frame.width, frame.height, aspect, self._orientation)
         name = frame.format.name
         codes = (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries)
         color = ColorInfo.from_codes(*codes, frame.height, frame.width, name)

@@ -7,12 +7,11 @@ Time is what a codec and a change of frame rate leave alone, so pairs are chosen
   So a frame is *usable* when it starts a run or belongs to a run that lasts 0.25 s or more.
 * Anchors lie one in every `pair_ms` of the source's own time, at (k + frac(k / golden ratio)) * pair_ms: an even spread that no
   regular cadence (pictures held for 0.25 s, steps, shutters) can fall in step with.
-* Frame a is the first usable frame at or after the anchor. Frame b is the start of a run nearest to a + 148 ms, 120 to 175 ms after a;
-  where no run starts there, the nearest usable frame.
+* Frame a is the first usable frame at or after the anchor. Frame b is the usable frame nearest to a + 148 ms, 120 to 175 ms after a.
 
-148 ms, because the spacing nearest to it changes least when frames are repeated or dropped: 167 ms at 24 and 12 fps, 160 at 25 and 12.5, 133 at 30
-and 15, 140 at 50, 150 at 20, 40 and 60, 125 at 8. (150 is a tie at 30 fps, which the rounding of time stamps would decide.)
-At 10 fps and below 8, but for 6 to 6.7, such pairs do not exist.
+148 ms, because the spacing nearest to it changes least when frames are repeated or dropped: 167 ms at 24 and 12 fps, 160 at 25 and 12.5,
+133 at 30 and 15, 140 at 50, 150 at 20, 40 and 60, 125 at 8. (150 is a tie at 30 fps, which the rounding of time stamps would decide.)
+Such pairs do not exist from 8.4 to 11.4 pictures a second, which includes 10, nor below 5.7.
 """
 
 from dataclasses import dataclass
@@ -70,26 +69,40 @@ class _Frame:
 
 @dataclass(slots=True, eq=False)
 class _Search:
-    """A first frame that looks for its second."""
+    """A first frame that looks for its second: the nearest start of a run, and the nearest frame that counts only if it is held."""
 
     a: _Frame
-    b: _Frame | None = None
+    start: _Frame | None = None
+    held: _Frame | None = None
 
     def offer(self, frame: _Frame) -> None:
-        distance_ns = frame.time_ns - self.a.time_ns
-        if not MIN_NS <= distance_ns <= MAX_NS:
+        if not MIN_NS <= frame.time_ns - self.a.time_ns <= MAX_NS:
             return
-        if self.b is not None and (self.b.starts_run, -self._miss_ns(self.b)) >= (frame.starts_run, -self._miss_ns(frame)):
-            return
-        self.b = frame
+        if frame.starts_run:
+            self.start = self._nearer(self.start, frame)
+        else:
+            self.held = self._nearer(self.held, frame)
 
-    def _miss_ns(self, frame: _Frame) -> int:
-        return abs(frame.time_ns - self.a.time_ns - TARGET_NS)
-
-    def is_over(self, now_ns: int) -> bool:
-        if self.b is not None and self.b.starts_run and self.b.time_ns >= self.a.time_ns + TARGET_NS:
+    def resolve(self, now_ns: int) -> "_Found | bool":
+        """As `_Anchor.resolve`."""
+        if now_ns < self.a.time_ns + MAX_NS and (self.start is None or self.start.time_ns < self.a.time_ns + TARGET_NS):
             return True
-        return now_ns >= self.a.time_ns + MAX_NS
+        b = self.start
+        if self.held is not None and self._nearer(self.start, self.held) is self.held:
+            if self.held.run.is_held(now_ns):
+                b = self.held
+            elif self.held.run.end_ns is None:
+                return True
+        if b is None:
+            return False
+        a = self.a
+        needs_ns = max([a.time_ns + MAX_NS] + [frame.run.start_ns + HOLD_NS for frame in (a, b) if not frame.starts_run])
+        return _Found(Pair(a.time_ns, b.time_ns, a.luma(), b.luma()), needs_ns)
+
+    def _nearer(self, best: _Frame | None, frame: _Frame) -> _Frame:
+        """The frame nearer to the target, the earlier one where both are as near."""
+        target_ns = self.a.time_ns + TARGET_NS
+        return min((f for f in (best, frame) if f is not None), key=lambda f: (abs(f.time_ns - target_ns), f.time_ns))
 
 
 @dataclass(slots=True, eq=False)
@@ -115,13 +128,13 @@ class _Anchor:
         if self.held is not None:
             if self.held.a.run.is_held(now_ns):
                 self.fresh = None
-                return _resolve(self.held, now_ns)
+                return self.held.resolve(now_ns)
             if self.held.a.run.end_ns is None:
                 return True
             self.held = None
         if self.fresh is None:
             return now_ns < self.next_ns
-        return _resolve(self.fresh, now_ns)
+        return self.fresh.resolve(now_ns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,20 +143,8 @@ class _Found:
     needs_ns: int  # nothing after this time had a say in the choice
 
 
-def _resolve(search: _Search, now_ns: int) -> "_Found | bool":
-    if not search.is_over(now_ns):
-        return True
-    a, b = search.a, search.b
-    if b is None:
-        return False
-    if not b.starts_run and not b.run.is_held(now_ns):
-        return b.run.end_ns is None
-    needs_ns = max([a.time_ns + MAX_NS] + [frame.run.start_ns + HOLD_NS for frame in (a, b) if not frame.starts_run])
-    return _Found(Pair(a.time_ns, b.time_ns, a.luma(), b.luma()), needs_ns)
-
-
 class PairPicker:
-    """Takes every frame of one source in order. Holds the luma of pairs that have not been forgotten and a handful of frames by reference."""
+    """Takes every frame of one source in order; holds the luma of pairs not yet forgotten, and a handful of frames by reference."""
 
     def __init__(self, pair_ms: int) -> None:
         self._pair_ns = pair_ms * 1_000_000

@@ -7,9 +7,9 @@ squared 8-bit levels, a frame is a duplicate when
     e < 0.5, no point by more than 40    a change that no eye and no flow field sees, or
     e < min(1.2 * sqrt(E), E / 4)        a change small beside E, the usual change between the source's own pictures.
 
-E is the second largest e of the last four frames that were not duplicates, so that a cut does not count. The second line is what
-a codec needs: it refines a repeated picture, or blends it with the next one, by an amount that grows with the motion around it
-(rms 0.2 to 4 levels at CRF 18 to 35). After eight duplicates by the second line alone E is forgotten: then the motion has slowed down.
+E is the second largest e of the last four frames that were not duplicates. The second line is what a codec needs: it refines a
+repeated picture, or blends it with the next one, by an amount that grows with the motion around it (rms 0.2 to 4 levels at CRF 18
+to 35). E is forgotten after eight duplicates by the second line alone, for then the motion has slowed down, and at a cut.
 
 Measured on 23 real clips, re-encoded: see `tests/media/test_track.py`, which holds precision and recall.
 """
@@ -29,6 +29,8 @@ NOISE_FACTOR = 1.2  # levels
 NOISE_SHARE = 0.25
 NUM_REFERENCES = 4
 MAX_QUIET_FRAMES = 8
+CUT_ENERGY = 1000.0  # squared 8-bit levels; and four times the largest of the references
+CUT_RATIO = 4.0
 
 
 @dataclass(slots=True, eq=False)
@@ -113,9 +115,13 @@ class FrameTrack:
             self._references.clear()
             self._num_quiet = 0
             is_noise = False
-        if not (is_still or is_noise):
+        if is_still or is_noise:
+            return True
+        if self._references and energy > max(CUT_ENERGY, CUT_RATIO * max(self._references)):
+            self._references.clear()
+        else:
             self._references.append(energy)
-        return is_still or is_noise
+        return False
 
     def _noise_limit(self) -> float:
         """Squared levels that a codec may add to a repeated picture, judged by what the source's own pictures change."""

@@ -46,6 +46,8 @@ class Column:
 
 
 class ScorerLike(Protocol):
+    """What the pass and the manifest ask of a scorer; the module's docstring says what each member is."""
+
     version: ClassVar[int]
 
     @property

@@ -22,7 +22,7 @@ from curate.models.clip import embed_dim, image_spec
 from curate.samples import ClipSamples, Wants
 from curate.scorers import Column, Score
 
-# Head taken for OpenAI's weights of a model when none is named. FACTS: LVD's own is not published; this is the one its tools use.
+# Head taken for OpenAI's weights of a model when none is named; which one LVD took is not published, its tools use the first.
 DEFAULT_HEADS = {"ViT-L-14": "sac+logos+ava1-l14-linearMSE", "ViT-B-16": "sa_0_4_vit_b_16_linear"}
 SHORT_SIDE = 720  # px; bounds memory. Ten 720p frames averaged down to 448 first moved by up to 0.14 points (0.06 rms), so larger is kept
 

@@ -7,10 +7,10 @@ The others are ours, in per cent of the active picture's diagonal per second. Th
 (`curate.media.pairs`) and divided by the true distance in time. For each pair, at a short side of 96 px:
 
     f   dense flow (DIS, Kroeger et al. 2016)
-    c   camera: nothing, a translation or an affine field, whichever is simplest among those that explain f about equally well where there is texture;
-        then refined on the pixels (Gauss-Newton), because dense flow is a few per cent short on zooms and turns
-    s   0..1, how far the pixels prefer f to c: 1 - limit / gain, where gain = E(c) - E(f), E the mean squared brightness error of a 9 x 9 window after
-        warping, and limit the gain that noise alone would give
+    c   camera: nothing, a translation or an affine field, the simplest of those that explain f about equally well where there is
+        texture; then refined on the pixels (Gauss-Newton), because dense flow is a few per cent short on zooms and turns
+    s   0..1, how far the pixels prefer f to c: 1 - limit / gain, where gain = E(c) - E(f), E the mean squared brightness error of
+        a 9 x 9 window after warping, and limit the gain that noise alone would give
     m = c + s (f - c)
 
     speed = mean |m|     camera = mean |c|     object = mean |s (f - c)|
@@ -36,8 +36,17 @@ from curate.scorers import Column, Score
 if TYPE_CHECKING:
     from curate.models import Models
 
-LVD_SHORT_SIDE = 16  # px, and the Farneback parameters below: video2dataset's optical flow subsampler
+LVD_SHORT_SIDE = 16  # px; with the step and the parameters below, as video2dataset's optical flow subsampler has them
 LVD_STEP_S = 0.5
+LVD_FARNEBACK: dict[str, Any] = {
+    "pyr_scale": 0.5,
+    "levels": 3,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
 MAX_LONG_SIDE = 400  # px; a strip of a picture is squeezed
 WINDOW = 9  # px
 GRID_STEP = 4  # px between the points that camera models are fitted to
@@ -66,7 +75,9 @@ class PairMotion:
 class Scorer:
     """Motion of the clip's pairs; see the module's text."""
 
-    short_side: int = Field(96, ge=64, le=256, description="short side of the frames that flow is computed on", json_schema_extra={"unit": "px"})
+    short_side: int = Field(
+        96, ge=64, le=256, description="short side of the frames that flow is computed on", json_schema_extra={"unit": "px"}
+    )
     still_below: float = Field(
         0.25,
         gt=0,
@@ -86,22 +97,32 @@ class Scorer:
         f32 = pa.float32()
         return {
             "motion_lvd": Column(
-                f32, "px at 16 px short side / 0.5 s", "LVD motion score: mean magnitude of Farneback flow on the 2 Hz samples, short side 16 px", 0.0
+                f32,
+                "px at 16 px short side / 0.5 s",
+                "LVD motion score: mean magnitude of Farneback flow between the 2 Hz samples at a short side of 16 px",
+                0.0,
             ),
             "motion_speed": Column(f32, _SPEED_UNIT, "mean over pairs of the mean magnitude of all motion in the picture", 0.0),
             "motion_speed_stderr": Column(
                 f32, _SPEED_UNIT, "standard error of motion_speed over the pairs, their correlation in time included (Newey-West)", 0.0
             ),
             "motion_pairs": Column(pa.int32(), "pairs", "pairs of frames that were measured", 0),
-            "motion_camera": Column(f32, _SPEED_UNIT, "mean magnitude of the camera's motion: the affine field that most of the picture follows", 0.0),
+            "motion_camera": Column(
+                f32, _SPEED_UNIT, "mean magnitude of the camera's motion: the affine field that most of the picture follows", 0.0
+            ),
             "motion_object": Column(f32, _SPEED_UNIT, "mean magnitude of what the camera's motion does not explain", 0.0),
             "motion_shake": Column(
-                f32, _SPEED_UNIT, "root mean square change of the camera's velocity at the centre from one pair to the next (at most 0.6 s later)", 0.0
+                f32,
+                _SPEED_UNIT,
+                "root mean square change of the camera's velocity at the centre from one pair to the next, at most 0.6 s later",
+                0.0,
             ),
-            "motion_still_share": Column(f32, "share", f"share of pairs slower than {self.still_below:g} % of the diagonal per second", 0.0, 1.0),
+            "motion_still_share": Column(
+                f32, "share", f"share of pairs slower than {self.still_below:g} % of the diagonal per second", 0.0, 1.0
+            ),
         }
 
-    def open(self, models: "Models") -> Score:
+    def open(self, models: "Models") -> Score:  # noqa: ARG002
         flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
         def score(clips: Sequence[ClipSamples]) -> list[dict[str, Any]]:
@@ -130,7 +151,8 @@ class Scorer:
         row["motion_speed_stderr"] = standard_error(total)
         row["motion_shake"] = shake(times_ns[:, 0], np.array([m.shift for m in measured]) * per_s[:, None])
         if row["motion_shake"] is None or row["motion_speed_stderr"] is None:
-            faults.append(Fault("motion", "few_pairs", f"{len(measured)} pairs: motion_speed_stderr needs two, motion_shake three that follow each other"))
+            message = f"{len(measured)} pairs: motion_speed_stderr needs two, motion_shake three that follow each other"
+            faults.append(Fault("motion", "few_pairs", message))
         return {**row, "faults": faults} if faults else row
 
 
@@ -141,18 +163,17 @@ def lvd_score(times_ns: np.ndarray, frames: Sequence[np.ndarray]) -> float | Non
     small = [_resized(frame, _size(frame, LVD_SHORT_SIDE)) for frame in frames]
     means = []
     for i in range(len(small) - 1):
-        field = cv2.calcOpticalFlowFarneback(
-            small[i], small[i + 1], np.zeros((*small[i].shape, 2), np.float32), pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
-        )
+        empty = np.zeros((*small[i].shape, 2), np.float32)
+        field = cv2.calcOpticalFlowFarneback(small[i], small[i + 1], empty, **LVD_FARNEBACK)
         step_s = float(times_ns[i + 1] - times_ns[i]) / NS_PER_S
         means.append(_mean_magnitude(np.stack(cv2.split(field))) * LVD_STEP_S / step_s)
     return float(np.mean(means))
 
 
 def standard_error(values: np.ndarray) -> float | None:
-    """Standard error of the mean of a series, after Newey and West (1987) with Bartlett weights up to lag n^(1/3), never below the uncorrelated one.
+    """Standard error of the mean of a series, after Newey and West (1987): Bartlett weights up to lag n^(1/3).
 
-    None for fewer than two values.
+    Never below the error of uncorrelated values; None for fewer than two.
     """
     n = len(values)
     if n < 2:
@@ -252,7 +273,7 @@ class _SmallPair:
         return camera * np.float32(max(0.0, 1 - CAMERA_GAIN / gain) if gain > 0 else 0.0)
 
     def preference(self, field: np.ndarray, camera: np.ndarray) -> np.ndarray:
-        """float32 (h, w), 0..1: how far the pixels prefer the flow to the camera's field. Where either leaves the frame none can tell: 1."""
+        """float32 (h, w), 0..1: how far the pixels prefer the flow to the camera's field. Where either leaves the frame, 1."""
         camera_error, camera_inside = self._error(camera)
         field_error, field_inside = self._error(field)
         inside = camera_inside * field_inside

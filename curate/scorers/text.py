@@ -39,7 +39,7 @@ Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Scorer:
-    """Text area by PP-OCR (default, 0.15 s a frame) or CRAFT (about 1 s a frame and more, what LVD used)."""
+    """Text area by PP-OCR (0.13 s a frame on one core) or CRAFT, which LVD used (3.2 s)."""
 
     reader: Literal["ppocr", "craft"] = Field(
         "ppocr", description="text detector: ppocr comes with rapidocr, craft needs EasyOCR's weights"

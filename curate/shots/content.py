@@ -16,16 +16,13 @@ import numpy as np
 
 from curate.shots import Transition
 from curate.shots.blend import Blend, located
-from curate.shots.fades import FadeFinder
+from curate.shots.fades import RETURNED, FadeFinder
 from curate.shots.params import Shots
 from curate.shots.passes import Proposal, RatedPass
 from curate.shots.pending import Pending
 from curate.shots.track import Track, rms
 
 SLACK_S = 0.25
-RETURNED = 0.35
-"""A picture has returned after a flash if it differs from the one before by less than this share of the flash's jump."""
-
 MIN_SPREAD = 0.18
 """A change confined to less of the picture is an object or a title, not another shot (title over a shot: 0.12; dissolves: 0.25 up)."""
 FREE_DRIFT, DRIFT_COST = 0.7, 0.75
@@ -37,7 +34,7 @@ SAME = 3.0
 JUMP = 2.5
 """How much a hidden hard cut must stand out over every other step within `JUMP_BESIDE_S`."""
 JUMP_BESIDE_S = 0.25
-JUMP_SPREAD = 0.2
+JUMP_SPREAD = 0.15
 
 
 class CascadeDetector:
@@ -63,6 +60,8 @@ class CascadeDetector:
         return self._pending.settled_ns
 
     def push(self, time_ns: int, tiny_bgr: np.ndarray) -> list[Transition]:
+        if not self._track.takes(time_ns):
+            return []
         tiny_bgr = np.ascontiguousarray(tiny_bgr)
         index = self._track.next
         if index == 0:
@@ -72,6 +71,7 @@ class CascadeDetector:
         for one in self._passes:
             self._take(one.push(index, time_ns, tiny_bgr))
         self._resolve(time_ns)
+        self._track.forget()
         return self._pending.advance(self._track.times_ns, self._fades.open_ns)
 
     def finish(self, end_ns: int) -> list[Transition]:
@@ -98,9 +98,9 @@ class CascadeDetector:
                 self._add_cut(at)
         while self._intervals and (now_ns is None or self._due_ns(self._intervals[0]) <= now_ns):
             self._place(self._intervals.pop(0))
-        oldest_ns = self._track.times_ns[0]
-        self._cuts = [cut for cut in self._cuts if cut >= self._track.first]
-        self._fade_spans = [fade for fade in self._fade_spans if fade.end_ns >= oldest_ns]
+        if now_ns is not None:
+            self._cuts = [cut for cut in self._cuts if cut >= self._track.first]
+            self._fade_spans = [fade for fade in self._fade_spans if fade.end_ns >= self._track.times_ns[0]]
 
     def _add_cut(self, at: int) -> None:
         self._cuts.append(at)

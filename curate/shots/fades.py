@@ -27,6 +27,9 @@ PLATEAU_S = 0.25
 HARD = 0.5
 """First amplitude beside the flat run, as a share of the plateau, from which the side may be a hard cut and no ramp."""
 
+RETURNED = 0.35
+"""A picture has returned after a flash if it differs from the one before by less than this share of the flash's jump."""
+
 PEAK_FALL_PER_S = 0.9
 """How fast the remembered contrast of the source decays."""
 
@@ -103,6 +106,9 @@ class FadeFinder:
             return []
         if self._run_end is None:
             self._run_end = index
+            if self._was_flash():
+                self._run_start = self._run_end = self.open_ns = None
+                return []
         amplitude, times_s = self._outwards(self._run_end, index + 1, self._run_end - 1)
         if not has_plateaued(amplitude, times_s, self._longest_s):
             return []
@@ -157,15 +163,15 @@ class FadeFinder:
     def _close(self, end: int) -> list[Transition]:
         assert self._run_start is not None and self._run_end is not None and self.open_ns is not None
         found = Transition(self.open_ns, self._track.time_ns(end), "fade")
-        run_ns = self._track.time_ns(self._run_end) - self._track.time_ns(max(self._run_start, self._track.first))
-        is_flash = run_ns <= self._flash_ns and self._ramp_start == self._run_start and end == self._run_end and self._returns()
         self._run_start = self._run_end = self.open_ns = None
-        return [] if is_flash else [found]
+        return [found]
 
-    def _returns(self) -> bool:
-        """Whether the picture after a short flat run is the one before it."""
+    def _was_flash(self) -> bool:
+        """Whether the flat run was short, without a ramp down, and the picture after it is the one before."""
         assert self._run_start is not None and self._run_end is not None
-        if self._run_start - 1 < self._track.first:
+        if self._ramp_start < self._run_start or self._run_start - 1 < self._track.first:
+            return False
+        if self._track.time_ns(self._run_end) - self._track.time_ns(self._run_start) > self._flash_ns:
             return False
         before, flat, after = (self._track.feature(n) for n in (self._run_start - 1, self._run_start, self._run_end))
-        return bool(rms(after - before) < 0.35 * rms(flat - before))
+        return bool(rms(after - before) < RETURNED * rms(flat - before))

@@ -35,7 +35,7 @@ class Pending:
             return
         apart = []
         for other in self._waiting:
-            if other.start_ns - JOIN_NS <= merged.end_ns and merged.start_ns - JOIN_NS <= other.end_ns:
+            if _touch(merged, other):
                 merged = _join(merged, other)
             else:
                 apart.append(other)
@@ -47,19 +47,18 @@ class Pending:
         open_ns   start of a fade that has not ended yet
         limit_ns  something may still be found from this time on, however late
         """
-        if open_ns is not None:
-            self.add(Transition(open_ns, frames_ns[-1], "fade"))
         horizon_ns = frames_ns[-1] - self._lag_ns
         if limit_ns is not None:
             horizon_ns = min(horizon_ns, limit_ns)
+        ongoing = None if open_ns is None else Transition(max(open_ns, self.settled_ns), frames_ns[-1], "fade")
         out = []
-        while self._waiting and self._waiting[0].end_ns + JOIN_NS <= horizon_ns:
+        while self._waiting and self._waiting[0].end_ns + JOIN_NS <= horizon_ns and not _touch(self._waiting[0], ongoing):
             out.append(self._waiting.pop(0))
-        if self._waiting and self._waiting[0].start_ns < horizon_ns - self._lag_ns:
-            out += self._piece(frames_ns, horizon_ns)
-        if self._waiting:
-            horizon_ns = min(horizon_ns, self._waiting[0].start_ns)
-        self.settled_ns = max(self.settled_ns, horizon_ns)
+        out += self._piece(frames_ns, horizon_ns, ongoing)
+        if out:
+            self.settled_ns = max(self.settled_ns, out[-1].end_ns)
+        starts_ns = [one.start_ns for one in (*self._waiting[:1], ongoing) if one is not None]
+        self.settled_ns = max(self.settled_ns, min([horizon_ns, *starts_ns]))
         return out
 
     def finish(self, end_ns: int) -> list[Transition]:
@@ -67,13 +66,24 @@ class Pending:
         self.settled_ns = max(self.settled_ns, end_ns)
         return out
 
-    def _piece(self, frames_ns: Sequence[int], horizon_ns: int) -> list[Transition]:
-        whole = self._waiting[0]
-        index = bisect.bisect_right(frames_ns, min(horizon_ns, whole.end_ns)) - 1
-        if index < 0 or frames_ns[index] <= whole.start_ns:
+    def _piece(self, frames_ns: Sequence[int], horizon_ns: int, ongoing: Transition | None) -> list[Transition]:
+        """The part of a stretch without end that lies before the horizon."""
+        first = self._waiting[0] if self._waiting else ongoing
+        if first is not None and ongoing is not None and _touch(first, ongoing):
+            first = _join(first, ongoing)
+        if first is None or first.start_ns >= horizon_ns - self._lag_ns:
             return []
-        self._waiting[0] = Transition(frames_ns[index], whole.end_ns, whole.kind)
-        return [Transition(whole.start_ns, frames_ns[index], whole.kind)]
+        index = bisect.bisect_right(frames_ns, min(horizon_ns, first.end_ns)) - 1
+        if index < 0 or frames_ns[index] <= first.start_ns:
+            return []
+        cut_ns = frames_ns[index]
+        rest = (Transition(max(one.start_ns, cut_ns), one.end_ns, one.kind) for one in self._waiting if one.end_ns > cut_ns)
+        self._waiting = list(rest)
+        return [Transition(first.start_ns, cut_ns, first.kind)]
+
+
+def _touch(one: Transition, other: Transition | None) -> bool:
+    return other is not None and one.start_ns - JOIN_NS <= other.end_ns and other.start_ns - JOIN_NS <= one.end_ns
 
 
 def _join(one: Transition, other: Transition) -> Transition:

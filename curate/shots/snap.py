@@ -13,7 +13,7 @@ def snap(span: Span, keyframe_times_ns: Sequence[int], ends_source: bool = False
     `keyframe_times_ns` is sorted. `ends_source`: the stream stops at the span's end, so that needs no keyframe behind it.
     """
     first = bisect.bisect_left(keyframe_times_ns, span.start_ns)
-    if first == len(keyframe_times_ns):
+    if first == len(keyframe_times_ns) or keyframe_times_ns[first] >= span.end_ns:
         return None
     start_ns = keyframe_times_ns[first]
     end_ns = span.end_ns if ends_source else keyframe_times_ns[bisect.bisect_right(keyframe_times_ns, span.end_ns) - 1]

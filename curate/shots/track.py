@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 
 WIDTH, HEIGHT = 16, 9
-MAX_FRAMES = 2048
-"""Bound for streams with absurd frame rates; at 240 frames/s it is 8.5 s."""
+MIN_STEP_NS = 1_000_000
+"""Frames closer to the one before are passed over: broken time stamps, which would make the track grow without bound."""
+
+FORGET_EVERY = 64
 
 
 def rms(vectors: np.ndarray) -> np.ndarray:
@@ -35,13 +37,19 @@ class Track:
         """Index that the next frame will get."""
         return self.first + len(self.times_ns)
 
+    def takes(self, time_ns: int) -> bool:
+        return not self.times_ns or time_ns - self.times_ns[-1] >= MIN_STEP_NS
+
     def push(self, time_ns: int, tiny_bgr: np.ndarray) -> None:
         self.times_ns.append(time_ns)
         self.features.append(cv2.resize(tiny_bgr, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32).ravel())
-        # Forgetting in batches keeps the cost of deleting from the front out of every frame.
-        if len(self.times_ns) % 64 == 0:
-            stale = min(bisect.bisect_left(self.times_ns, time_ns - self._horizon_ns), len(self.times_ns) - self._min_frames)
-            stale = max(stale, len(self.times_ns) - MAX_FRAMES, 0)
+
+    def forget(self) -> None:
+        """Drops what is older than the horizon, but for one frame, which may be the last before a long gap."""
+        # In batches: deleting from the front of a list costs its length.
+        if len(self.times_ns) % FORGET_EVERY == 0:
+            stale = bisect.bisect_left(self.times_ns, self.times_ns[-1] - self._horizon_ns) - 1
+            stale = max(0, min(stale, len(self.times_ns) - self._min_frames))
             del self.times_ns[:stale], self.features[:stale]
             self.first += stale
 

@@ -65,8 +65,10 @@ class TransNetDetector:
         self._frames.append(rgb)
         self._times_ns.append(time_ns)
         self._num_pushed += 1
-        self._track.push(time_ns, tiny_bgr)
-        self._add(self._fades.push(tiny_bgr))
+        if self._track.takes(time_ns):
+            self._track.push(time_ns, tiny_bgr)
+            self._add(self._fades.push(tiny_bgr))
+            self._track.forget()
         if self._num_pushed == self._num_predicted + STRIDE + MARGIN:
             self._predict(STRIDE)
         limit_ns = self._times_ns[0] if self._run_start_ns is None else self._run_start_ns

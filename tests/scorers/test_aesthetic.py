@@ -99,6 +99,18 @@ def test_the_embedding_goes_into_a_fixed_size_column_of_half_floats(scorer: Scor
     assert np.linalg.norm(np.array(array.to_pylist()[0], np.float64)) == pytest.approx(1, abs=2e-3)
 
 
+def test_a_forward_from_elsewhere_serves_and_the_mean_of_embeddings_has_length_one(scorer: Scorer, pictures: list[np.ndarray]) -> None:
+    """An engine's loader decides where the model runs; here it answers with axes of space, whose mean is shorter than 1."""
+    forwards = {
+        "clip_image": lambda frames: np.eye(32, dtype=np.float32)[: len(frames)],
+        "laion_head": lambda rows: np.arange(len(rows)) + 4.0,
+    }
+    models = Models(resolve({"aesthetic": scorer}).paths, loader=lambda spec: forwards[spec.kind])
+    [row] = scorer.open(models)([clip_of(pictures[:2])])
+    np.testing.assert_array_equal(row["clip_embedding"][:3], np.array([0.5**0.5, 0.5**0.5, 0], np.float16))
+    assert row["aesthetic_score"] == 4.5 and row["aesthetic_min"] == 4.0
+
+
 def test_a_clip_without_samples_has_nulls_and_a_reason_and_harms_no_other(scorer: Scorer, score: Score, pictures: list[np.ndarray]) -> None:
     rows = score([clip_of(pictures[:2]), clip_of([]), clip_of(pictures[2:3])])
     check_rows("aesthetic", scorer.columns, 3, rows)

@@ -104,11 +104,11 @@ def test_text_before_a_still_picture_or_in_one_sample_cannot_be_told(score: Scor
     assert all(row["text_area_max"] > 0.01 and "faults" not in row for row in rows)
 
 
-def test_samples_of_unequal_size_are_not_compared() -> None:
-    small, large = np.zeros((40, 80, 3), np.uint8), np.full((80, 160, 3), 200, np.uint8)
-    boxes = np.stack([quad(10, 10, 40, 20)])
-    assert overlay_area([small, large], [boxes, boxes]) is None
-    assert overlay_area([small, large], [boxes[:0], boxes[:0]]) == 0.0
+def test_samples_of_unequal_size_are_not_compared(moving: list[np.ndarray]) -> None:
+    boxes = np.stack([quad(200, 100, 300, 140)])
+    assert overlay_area([moving[0], moving[1]], [boxes, boxes]) == pytest.approx(4000 / (SIZE[0] * SIZE[1]))
+    assert overlay_area([moving[0], cv2.resize(moving[1], (640, 360))], [boxes, boxes]) is None
+    assert overlay_area([moving[0], moving[1]], [boxes[:0], boxes[:0]]) == 0.0
 
 
 def test_a_clip_without_samples_has_nulls_and_a_reason(score: Score) -> None:
