@@ -39,7 +39,7 @@ _RULE_NAME = re.compile(r"[A-Za-z_]\w*")
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Decode(Section):

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.config import Config, config_fingerprints, parse_config, weights_folders
-from curate.config_text import ConfigText, apply_overrides
-from curate.decide.decide import decide
+from curate.config_text import apply_overrides
+from curate.decide.decide import decide, last_config_text
 from curate.errors import ConfigError, ManifestError
 from curate.manifest import Manifest, Run, differences, versions
 from curate.models import Models, ResolvedWeights, resolve
@@ -103,10 +103,7 @@ def run(config: Config) -> RunResult:
 def retry(folder: str, words: Sequence[str] = ()) -> RunResult:
     """Does the shards with failed or quarantined sources again, with the configuration of the last run and `key=value` changes to it."""
     manifest = Manifest.open(folder)
-    header = manifest.read_run()
-    if header is None:
-        raise ManifestError(f"{folder}: run.json is missing; start the run again to write it")
-    text = ConfigText(dict(header.config), "run.json")
+    text = last_config_text(manifest)
     apply_overrides(text, [f"output={folder}", *words])
     config = parse_config(text.content, text.problems, text.place)
     with manifest.lock():

@@ -73,6 +73,8 @@ def test_a_typo_names_the_nearest_key_its_unit_and_its_range(write, text, expect
         ("rules: {a: {column: fps, min: 3, max: 2}}", "min=3 lies above max=2"),
         ("rules: {a: {column: fps, min_percentile: 120}}", "a number from 0 to 100 %"),
         ("rules: {a: {column: fps, min: -2}}", "rules.a.min = -2 lies outside what fps (frames/s, 0 or more) can be"),
+        ("rules: {a: {column: fps, min: .nan}}", "rules.a.min = NaN: must be a number"),
+        ("rules: {a: {column: fps, max: .inf}}", "rules.a.max = Infinity: must be a number"),
         ("rules: {a: {column: fps, is: true}}", "is a number column; use min, max"),
         ("rules: {a: {column: is_after_fault, min: 0}}", "is a boolean column; use is: true or is: false"),
         ("rules: {a: {column: faults, min: 0}}", "rules read numbers, booleans and strings only"),

@@ -1,7 +1,7 @@
 """The decord decoder, for comparison and for those who have it built with NVDEC. PyAV is the default: `benchmarks/` says why.
 
-decord hands out full-size 8-bit RGB and hides the stream: no HDR, no packet sizes (bits per pixel is null), no fault positions. It
-applies rotation and the sample aspect does not reach it. Times are its float seconds, rounded to the stream's time base by us.
+decord hands out full-size 8-bit RGB and hides the stream: no HDR, no packet sizes (bits per pixel is null), no sample aspect, and BT.709
+video converted with the BT.601 matrix. It applies rotation itself. Times are its float seconds, good to a microsecond.
 """
 
 from collections.abc import Iterator

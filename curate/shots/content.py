@@ -94,7 +94,7 @@ class CascadeDetector:
         """Judges every proposal whose surroundings are complete by now; None: the source has ended."""
         while self._exact and (now_ns is None or self._track.time_ns(self._exact[0].at) + 2 * self._flash_ns <= now_ns):
             at = self._exact.pop(0).at
-            if not self._is_flash(at):
+            if not self._is_flash(at, at):
                 self._add_cut(at)
         while self._intervals and (now_ns is None or self._due_ns(self._intervals[0]) <= now_ns):
             self._place(self._intervals.pop(0))
@@ -139,9 +139,10 @@ class CascadeDetector:
             # A greater change near the interval draws the fit away from it; a closer look leaves that out.
             if start + blend.start < found.at and start + blend.end > before:
                 break
-        if self._is_dissolve(blend):
-            self._dissolve = start + blend.start + 1, start + blend.end
-            start_ns, end_ns = (track.time_ns(index) for index in self._dissolve)
+        span = start + blend.start + 1, start + blend.end
+        if self._is_dissolve(blend) and not self._is_flash(*span):
+            self._dissolve = span
+            start_ns, end_ns = (track.time_ns(index) for index in span)
             self._pending.add(Transition(start_ns, end_ns, "dissolve"))
 
     def _window(self, before: int, at: int, margin_ns: int) -> tuple[int, int]:
@@ -182,20 +183,21 @@ class CascadeDetector:
         blocks = np.square(features[best + 1] - features[best]).reshape(-1, 3).sum(axis=1)
         spread = blocks.sum() ** 2 / (len(blocks) * np.square(blocks).sum())
         found = start + best + 1
-        return found if spread >= JUMP_SPREAD and not self._is_flash(found) else None
+        return found if spread >= JUMP_SPREAD and not self._is_flash(found, found) else None
 
-    def _is_flash(self, at: int) -> bool:
-        """Whether the picture before frame `at` is back within the time of a flash around it."""
+    def _is_flash(self, first: int, last: int) -> bool:
+        """Whether the picture before frame `first` is back soon after frame `last`, or the one from `last` on was there just before."""
         track = self._track
-        if at - 1 < track.first:
+        if first - 1 < track.first:
             return False
-        at_ns = track.time_ns(at)
-        jump = float(rms(track.feature(at) - track.feature(at - 1)))
-        befores = range(max(track.first, track.at_or_after(at_ns - self._flash_ns) - 1), at)
-        afters = range(at, min(track.next, track.at_or_after(at_ns + self._flash_ns + 1) + 1))
+        first_ns, last_ns = track.time_ns(first), track.time_ns(last)
+        jump = float(rms(track.feature(last) - track.feature(first - 1)))
+        befores = range(max(track.first, track.at_or_after(first_ns - self._flash_ns) - 1), first)
+        afters = range(last, min(track.next, track.at_or_after(last_ns + self._flash_ns + 1) + 1))
+        longest_ns = self._flash_ns + last_ns - first_ns
         for one in befores:
             for other in afters:
-                is_short = track.time_ns(other) - track.time_ns(one + 1) <= self._flash_ns
-                if is_short and other - one > 1 and rms(track.feature(other) - track.feature(one)) < RETURNED * jump:
+                is_short = track.time_ns(other) - track.time_ns(one + 1) <= longest_ns
+                if is_short and (one, other) != (first - 1, last) and rms(track.feature(other) - track.feature(one)) < RETURNED * jump:
                     return True
         return False

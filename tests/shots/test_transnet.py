@@ -50,17 +50,21 @@ def test_dissolves_and_fades_are_spans_that_cover_their_frames(film_48x27, detec
     found = detect(network(), made.times_ns, made.frames, made.end_ns)
     assert [one.kind for one in found] == ["dissolve", "fade"]
     for one, truth in zip(found, made.truth, strict=True):
-        assert abs(one.start_ns - truth.start_ns) <= 0.1 * S and abs(one.end_ns - truth.end_ns) <= 0.1 * S
+        assert truth.start_ns - 0.3 * S <= one.start_ns <= truth.start_ns + 0.05 * S
+        assert truth.end_ns - 0.05 * S <= one.end_ns <= truth.end_ns + 0.3 * S
 
 
 def test_opening_the_network_leaves_the_global_random_state_alone():
     import torch
 
+    def state():
+        draws = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+        return *draws, torch.are_deterministic_algorithms_enabled()
+
     transnet._model.cache_clear()
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), torch.are_deterministic_algorithms_enabled()
+    before = state()
     transnet._model()
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), torch.are_deterministic_algorithms_enabled()
-    assert before == after
+    assert state() == before
 
 
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch):
