@@ -3,10 +3,11 @@
 Time is what a codec and a change of frame rate leave alone, so pairs are chosen by time and never by frame number:
 
 * Frames that repeat the frame before them are collapsed onto the first of their run: a repeated frame shows a moment that has passed.
-  A picture held for 0.25 s or more is different. It stands still, and each of its frames is what there is to see at its time.
-  So a frame is *usable* when it starts a run or belongs to a run that lasts 0.25 s or more.
+  A picture held for 175 ms or more is different. No collapsing brings its neighbours within reach; it stands still for as long as a pair
+  lasts, and each of its frames is what there is to see at its time. So a frame is *usable* when it starts a run or belongs to a run that
+  lasts 175 ms or more. (Pairs inside a held picture see no motion, pairs across its end see all of it: the mean is right.)
 * Anchors lie one in every `pair_ms` of the source's own time, at (k + frac(k / golden ratio)) * pair_ms: an even spread that no
-  regular cadence (pictures held for 0.25 s, steps, shutters) can fall in step with.
+  regular cadence (held pictures, steps) can fall in step with.
 * Frame a is the first usable frame at or after the anchor. Frame b is the usable frame nearest to a + 148 ms, 120 to 175 ms after a.
 
 148 ms, because the spacing nearest to it changes least when frames are repeated or dropped: 167 ms at 24 and 12 fps, 160 at 25 and 12.5,
@@ -25,7 +26,7 @@ from curate.samples import Pair
 TARGET_NS = 148_000_000
 MIN_NS = 120_000_000
 MAX_NS = 175_000_000
-HOLD_NS = 250_000_000
+HOLD_NS = MAX_NS
 _INVERSE_GOLDEN_RATIO_PPB = 618_033_989
 
 
@@ -176,8 +177,8 @@ class PairPicker:
     def cut(self, span: Span) -> tuple[Pair, ...]:
         """Pairs inside the span, in order of time.
 
-        What comes after the span has no say: a pair counts only when the span reaches 175 ms beyond its first frame and covers 250 ms of
-        any held picture it uses. Every frame of the span must have been pushed; how many after it does not matter.
+        What comes after the span has no say: a pair counts only when the span reaches 175 ms beyond its first frame and beyond
+        the start of any held picture it uses. Every frame of the span must have been pushed; how many after it does not matter.
         """
         found = [*self._found, *(o for o in (anchor.resolve(span.end_ns) for anchor in self._open) if isinstance(o, _Found))]
         inside = [f.pair for f in found if f.pair.time0_ns in span and f.needs_ns <= span.end_ns]

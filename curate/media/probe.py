@@ -11,7 +11,7 @@ from curate.clip import NS_PER_S
 from curate.media.color import ColorInfo
 from curate.media.geometry import Geometry
 
-ENCODER_TAGS = ("encoder", "encoded_by", "com.apple.quicktime.software", "writing_application", "handler_name")
+ENCODER_TAGS = ("encoder", "encoded_by", "com.apple.quicktime.software", "writing_application")
 
 
 @dataclass(frozen=True, slots=True)
