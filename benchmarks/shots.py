@@ -123,16 +123,18 @@ def contestants() -> dict[str, Callable[[], ShotDetector]]:
 
 
 def read(path: Path, truth: Truth) -> Footage:
-    times_ns, frames = [], {TINY: [], TINIER: []}
+    times_ns: list[int] = []
+    frames: dict[tuple[int, int], list[np.ndarray]] = {TINY: [], TINIER: []}
     with av.open(f"file:{path}") as container:
         for frame in container.decode(video=0):
             times_ns.append(round(frame.time * 1e9))
             planes = [
-                np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.reformat(format="yuv420p").planes
+                np.frombuffer(memoryview(p), np.uint8).reshape(p.height, p.line_size)[:, : p.width]
+                for p in frame.reformat(format="yuv420p").planes
             ]
             for size, taken in frames.items():
-                y, u, v = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR).astype(np.float32) for plane in planes)
-                y, u, v = (y - 16) * 255 / 219, (u - 128) * 255 / 224, (v - 128) * 255 / 224
+                luma, blue, red = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR).astype(np.float32) for plane in planes)
+                y, u, v = (luma - 16.0) * (255 / 219), (blue - 128.0) * (255 / 224), (red - 128.0) * (255 / 224)
                 bgr = np.stack([y + 1.772 * u, y - 0.344 * u - 0.714 * v, y + 1.402 * v], axis=-1)
                 taken.append(np.clip(bgr + 0.5, 0, 255).astype(np.uint8))
     return Footage(path.name, np.asarray(times_ns, np.int64), {size: np.stack(taken) for size, taken in frames.items()}, truth)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cv2
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from curate.clip import NS_PER_S, Fault
@@ -52,7 +52,8 @@ WINDOW = 9  # px
 GRID_STEP = 4  # px between the points that camera models are fitted to
 TEXTURE = 1.0  # squared levels per squared pixel: smaller eigenvalue of the structure tensor at which a point counts half
 NOISE_GAIN = 0.5  # squared levels
-CAMERA_GAIN = 0.05  # squared levels; less than NOISE_GAIN because it is a mean over the frame
+CAMERA_GAIN = 0.01  # squared levels; less than NOISE_GAIN because it is a mean over the frame
+CAMERA_NOISE_SHARE = 0.05
 INLIER_PX = 0.2
 SIMPLER_BY = 1.03  # a model with more parameters must explain this much more
 ANNEALING_PX = (2.0, 1.0, 0.5, 0.25, 0.15)
@@ -71,7 +72,7 @@ class PairMotion:
     shift: tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Scorer:
     """Motion of the clip's pairs; see the module's text."""
 
@@ -228,16 +229,16 @@ class _SmallPair:
 
     def __init__(self, small0: np.ndarray, small1: np.ndarray) -> None:
         self.a, self.b = small0.astype(np.float32), small1.astype(np.float32)
+        self.smooth_a, self.smooth_b = (cv2.GaussianBlur(plane, (0, 0), 1) for plane in (self.a, self.b))
         height, width = self.a.shape
         self.x, self.y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         self.basis = np.stack([np.ones_like(self.x), (self.x - (width - 1) / 2) / height, (self.y - (height - 1) / 2) / height])
-        self.gradient = np.stack([cv2.Sobel(self.a, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1))])
 
     def texture_weights(self) -> np.ndarray:
         """float32 (h, w): where flow can be trusted, evened out so that a small busy region does not outvote a large quiet one."""
-        gx, gy = self.gradient
+        gx, gy = (cv2.Sobel(self.a, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
         xx, yy, xy = _window_mean(gx * gx), _window_mean(gy * gy), _window_mean(gx * gy)
-        smaller = np.maximum((xx + yy) / 2 - cv2.magnitude((xx - yy) / 2, xy), 0)
+        smaller = np.maximum((xx + yy) / 2 - _magnitude((xx - yy) / 2, xy), 0)
         weights = smaller / (smaller + TEXTURE)
         neighbourhood = self.a.shape[0] // 3 | 1
         return weights / (cv2.blur(weights, (neighbourhood, neighbourhood)) + 0.1)
@@ -249,13 +250,16 @@ class _SmallPair:
         """Two Gauss-Newton steps on brightness for the points whose flow follows the model; a model of no motion stays."""
         if not model.any():
             return model
+        # Blurred, or central differences and linear interpolation overstate shifts below a fifth of a pixel by up to 20 %.
+        slope = np.array([[-0.5, 0, 0.5]], np.float32)
+        gradient = np.stack([cv2.filter2D(self.smooth_a, cv2.CV_32F, kernel) for kernel in (slope, slope.T)])
         every = (..., slice(GRID_STEP // 4, None, GRID_STEP // 2), slice(GRID_STEP // 4, None, GRID_STEP // 2))
-        x, y, a, near = (plane[every] for plane in (self.x, self.y, self.a, weights))
+        x, y, a, near = (plane[every] for plane in (self.x, self.y, self.smooth_a, weights))
         flow, basis = field[every], self.basis[every]
-        jacobian = (self.gradient[every][:, None] * basis).reshape(6, -1).astype(np.float64)
+        jacobian = (gradient[every][:, None] * basis).reshape(6, -1).astype(np.float64)
         for _ in range(2):
             dx, dy = shift = np.tensordot(model.astype(np.float32), basis, axes=1)
-            error = cv2.remap(self.b, x + dx, y + dy, cv2.INTER_LINEAR) - a
+            error = cv2.remap(self.smooth_b, x + dx, y + dy, cv2.INTER_LINEAR) - a
             misfit = ((flow - shift) ** 2).sum(axis=0)
             k = self._inside(x + dx, y + dy) * near / (1 + misfit / 0.25) ** 2 / (1 + error**2 / 64)
             error = error - (k * error).sum() / (k.sum() + 1e-3)
@@ -265,12 +269,17 @@ class _SmallPair:
         return model
 
     def supported(self, camera: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The camera's field, shrunk to nothing where warping by it does not bring the frames closer than leaving them alone."""
-        error, inside = self._error(camera)
-        still = (self.b - self.a) ** 2
-        k = weights * inside
-        gain = float((k * (still - error)).sum() / (k.sum() + 0.01 * k.size))
-        return camera * np.float32(max(0.0, 1 - CAMERA_GAIN / gain) if gain > 0 else 0.0)
+        """The camera's field, shrunk to nothing where warping by it brings the frames no closer than warping by its opposite.
+
+        Its opposite, not rest: interpolation smooths noise, so that any warp by a fraction of a pixel beats rest.
+        """
+        error, inside = self._error(camera, smooth=True)
+        opposite, opposite_inside = self._error(-camera, smooth=True)
+        k = weights * inside * opposite_inside
+        total = float(k.sum()) + 0.01 * k.size
+        gain, noise = float((k * (opposite - error)).sum()) / total / 4, float((k * error).sum()) / total
+        limit = CAMERA_GAIN + CAMERA_NOISE_SHARE * noise
+        return camera * np.float32(1 - (limit / gain) ** 2 if gain > limit else 0.0)
 
     def preference(self, field: np.ndarray, camera: np.ndarray) -> np.ndarray:
         """float32 (h, w), 0..1: how far the pixels prefer the flow to the camera's field. Where either leaves the frame, 1."""
@@ -284,10 +293,11 @@ class _SmallPair:
         preference[known < 0.2] = 1
         return preference
 
-    def _error(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _error(self, field: np.ndarray, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Squared brightness error after warping, and 1 where the warp stays inside the frame, else 0."""
+        a, b = (self.smooth_a, self.smooth_b) if smooth else (self.a, self.b)
         x, y = self.x + field[0], self.y + field[1]
-        error = cv2.remap(self.b, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - self.a
+        error = cv2.remap(b, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - a
         return error * error, self._inside(x, y)
 
     def _inside(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -333,7 +343,12 @@ def _window_mean(plane: np.ndarray) -> np.ndarray:
 
 
 def _mean_magnitude(field: np.ndarray) -> float:
-    return float(cv2.magnitude(field[0], field[1]).mean())
+    return float(_magnitude(field[0], field[1]).mean())
+
+
+def _magnitude(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # cv2.magnitude rounds its last bit by where the array lies in memory.
+    return np.sqrt(x * x + y * y)
 
 
 def _size(luma: np.ndarray, short_side: int) -> tuple[int, int]:

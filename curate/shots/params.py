@@ -118,6 +118,13 @@ class Shots(BaseModel):
         description="transnetv2: probability from which a frame is part of a transition",
         json_schema_extra={"unit": "probability"},
     )
+    transnet_step_ms: float = Field(
+        30.0,
+        ge=0,
+        le=1000,
+        description="transnetv2: least time between frames it is fed, so that 60 frames/s become 30; 0: every frame",
+        json_schema_extra={"unit": "ms"},
+    )
 
     @model_validator(mode="after")
     def _full_rate(self) -> "Shots":

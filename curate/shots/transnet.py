@@ -6,6 +6,9 @@ whole-video prediction. Two heads speak for each frame: one marks the frame at w
 the old shot), the other every frame of the transition. A run of frames marked by either head is a transition if the first head
 marks one of them: a run of one frame is a hard cut behind it, a longer one the span of a gradual transition.
 
+It was trained near 25 to 30 frames/s and does not see a dissolve that outlasts its window, so of faster sources it is fed every
+second (third, ...) frame, at least `transnet_step_ms` apart, and a hard cut is then placed on the track of every frame.
+
 Of a fade the network marks the ramps at best, and not the black between them, so the contrast track of `curate.shots.fades` runs
 beside it.
 
@@ -25,7 +28,7 @@ from curate.shots import Transition
 from curate.shots.fades import FadeFinder
 from curate.shots.params import Shots
 from curate.shots.pending import Pending
-from curate.shots.track import Track
+from curate.shots.track import Track, rms
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +48,9 @@ class TransNetDetector:
         self._frames: deque[np.ndarray] = deque(maxlen=WINDOW)
         self._times_ns: deque[int] = deque()
         self._num_pushed = self._num_predicted = self._num_padding = 0
+        self._step_ns = round(params.transnet_step_ms * 1e6)
+        self._fed_ns: int | None = None
+        self._answered_ns: int | None = None
         self._run_start_ns: int | None = None
         self._run_frames = 0
         self._run_is_change = False
@@ -57,22 +63,32 @@ class TransNetDetector:
         return self._pending.settled_ns
 
     def push(self, time_ns: int, tiny_bgr: np.ndarray) -> list[Transition]:
+        if not self._track.takes(time_ns):
+            return []
         tiny_bgr = np.ascontiguousarray(tiny_bgr)
-        rgb = np.ascontiguousarray(tiny_bgr[:, :, ::-1])
-        if self._num_pushed == 0:
+        if self._fed_ns is None:
             self._pending.start(time_ns)
-            self._frames.extend([rgb] * MARGIN)
-        self._frames.append(rgb)
+            self._frames.extend([_rgb(tiny_bgr)] * MARGIN)
+        self._track.push(time_ns, tiny_bgr)
+        self._add(self._fades.push(tiny_bgr))
+        if self._fed_ns is None or time_ns - self._fed_ns >= self._step_ns:
+            self._feed(time_ns, tiny_bgr)
+        self._track.forget()
+        return self._pending.advance(self._track.times_ns, self._fades.open_ns, self._known_ns())
+
+    def _known_ns(self) -> int:
+        """The network may still find something from here on."""
+        if self._run_start_ns is not None:
+            return self._run_start_ns
+        return self._times_ns[0] if self._answered_ns is None else self._answered_ns
+
+    def _feed(self, time_ns: int, tiny_bgr: np.ndarray) -> None:
+        self._fed_ns = time_ns
+        self._frames.append(_rgb(tiny_bgr))
         self._times_ns.append(time_ns)
         self._num_pushed += 1
-        if self._track.takes(time_ns):
-            self._track.push(time_ns, tiny_bgr)
-            self._add(self._fades.push(tiny_bgr))
-            self._track.forget()
         if self._num_pushed == self._num_predicted + STRIDE + MARGIN:
             self._predict(STRIDE)
-        limit_ns = self._times_ns[0] if self._run_start_ns is None else self._run_start_ns
-        return self._pending.advance(self._track.times_ns, self._fades.open_ns, limit_ns)
 
     def finish(self, end_ns: int) -> list[Transition]:
         while self._num_predicted < self._num_pushed:
@@ -102,15 +118,32 @@ class TransNetDetector:
             self._end_run(time_ns)
         if is_marked:
             if self._run_start_ns is None:
-                self._run_start_ns, self._run_frames, self._run_is_change = time_ns, 0, False
+                # Frames that were not fed before the first marked one may hold a mix already.
+                after_ns = time_ns if self._answered_ns is None else self._answered_ns + 1
+                self._run_start_ns = self._track.time_ns(self._track.at_or_after(after_ns))
+                self._run_frames, self._run_is_change = 0, False
             self._run_frames += 1
             self._run_is_change |= is_change
+        self._answered_ns = time_ns
 
     def _end_run(self, time_ns: int) -> None:
+        """The run of marked frames is over; `time_ns` is the first frame that is not marked, or the end."""
         start_ns, self._run_start_ns = self._run_start_ns, None
-        if start_ns is not None and self._run_is_change:
-            is_cut = self._run_frames == 1
-            self._pending.add(Transition(time_ns if is_cut else start_ns, time_ns, "cut" if is_cut else "dissolve"))
+        if start_ns is None or not self._run_is_change:
+            return
+        if self._run_frames > 1:
+            self._pending.add(Transition(start_ns, time_ns, "dissolve"))
+            return
+        assert self._answered_ns is not None
+        track = self._track
+        after = range(max(track.at_or_after(self._answered_ns + 1), track.first + 1), min(track.at_or_after(time_ns) + 1, track.next))
+        if after:
+            cut_ns = track.time_ns(max(after, key=lambda n: float(rms(track.feature(n) - track.feature(n - 1)))))
+            self._pending.add(Transition(cut_ns, cut_ns, "cut"))
+
+
+def _rgb(tiny_bgr: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(tiny_bgr[:, :, ::-1])
 
 
 def predicted(model: "torch.nn.Module", frames_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

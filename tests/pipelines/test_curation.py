@@ -18,7 +18,7 @@ import pytest
 from curate.config import load_config
 from curate.errors import ManifestError
 from curate.manifest import Manifest
-from pipelines.curation import run
+from pipelines.curation import retry, run
 
 CONFIG = """
 engine: local
@@ -235,6 +235,10 @@ def test_a_source_that_kills_its_worker_is_quarantined_and_the_rest_lands(videos
     clips = pd.read_parquet(tmp_path / "out" / "clips")
     assert clips.loc[clips["is_scored"], "deadly_ok"].all()
     assert "attempt 2 of 2" in capfd.readouterr().err
+    result = retry(str(tmp_path / "out"), ["engine=local", "scorers.mine.deadly=null"])
+    assert result.num_shards_done >= 1
+    sources = pd.read_parquet(tmp_path / "out" / "sources").set_index("source_key")
+    assert sources.loc["bikes.mp4", "status"] == "ok"
 
 
 def test_the_header_says_what_made_it(reference):

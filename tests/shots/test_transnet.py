@@ -54,6 +54,15 @@ def test_dissolves_and_fades_are_spans_that_cover_their_frames(film_48x27, detec
         assert truth.end_ns - 0.05 * S <= one.end_ns <= truth.end_ns + 0.3 * S
 
 
+def test_at_60_frames_a_second_long_dissolves_are_seen_and_cuts_stay_exact(film_48x27, detect):
+    made = film_48x27(60.0).shot("bigbuckbunny", 1.02).dissolve("bigbuckbunny", 1.02, "carphone", 1.1).shot("carphone", 0.7, 1.1)
+    made.cut().shot("bikes2", 0.85).cut().shot("bigbuckbunny", 0.72)
+    found = detect(network(), made.times_ns, made.frames, made.end_ns)
+    assert [one.kind for one in found] == ["dissolve", "cut", "cut"]
+    assert found[1:] == made.truth[1:]
+    assert abs(found[0].start_ns - made.truth[0].start_ns) < 0.2 * S and abs(found[0].end_ns - made.truth[0].end_ns) < 0.2 * S
+
+
 def test_opening_the_network_leaves_the_global_random_state_alone():
     import torch
 
