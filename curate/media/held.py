@@ -8,7 +8,7 @@ from curate.clip import Box, Span
 from curate.media.bars import BarProfile, find_bars, profile
 from curate.media.picture import Picture
 
-HORIZON_S = 6.0  # how long after its end a clip may still be open, because a detector speaks late
+HORIZON_S = 8.0  # how long after its end a clip may still be open, because a detector speaks late (cascade 4.3 s, TransNetV2 to 7.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

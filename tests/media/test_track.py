@@ -153,7 +153,7 @@ def test_a_slow_pan_without_noise_is_seen(films: dict[str, list[np.ndarray]]) ->
 def test_one_blinking_point_on_a_screen_is_seen_and_the_screen_between_is_not() -> None:
     screen = np.full((360, 640), 235, np.uint8)
     cursor = screen.copy()
-    cursor[100:112, 200:204] = 16
+    cursor[100:104, 200:204] = 175
     shown = [screen if i // 15 % 2 == 0 else cursor for i in range(90)]
     assert np.flatnonzero(~duplicates(shown)).tolist() == [0, 15, 30, 45, 60, 75]
 

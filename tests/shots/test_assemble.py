@@ -64,3 +64,10 @@ def test_no_clip_is_longer_than_the_limit_on_uneven_frame_times():
 def test_a_transition_at_either_end_leaves_no_empty_clip():
     found, _ = assemble(100, [Transition(0, 20 * FRAME, "fade"), Transition(80 * FRAME, 100 * FRAME, "fade")])
     assert [(s.span.start_ns // FRAME, s.span.end_ns // FRAME) for s in found] == [(20, 80)]
+
+
+def test_a_long_black_stretch_told_in_touching_pieces_is_one_gap():
+    pieces = [Transition(a * FRAME, b * FRAME, "fade") for a, b in ((50, 150), (150, 250), (250, 300))]
+    found, assembler = assemble(400, pieces)
+    assert [(s.span.start_ns // FRAME, s.span.end_ns // FRAME) for s in found] == [(0, 50), (300, 400)]
+    assert assembler.num_shots == 2

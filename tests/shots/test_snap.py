@@ -5,7 +5,7 @@ import random
 import pytest
 
 from curate.clip import Span
-from curate.shots.snap import divide, snap
+from curate.shots.snap import snap
 
 
 def brute_force(span, keyframes, ends_source):
@@ -40,28 +40,3 @@ def test_a_start_goes_forward_and_an_end_back():
     assert snap(Span(21, 39), [0, 20, 40]) is None
     assert snap(Span(21, 55), [0, 20, 40], ends_source=True) == Span(40, 55)
     assert snap(Span(5, 9), []) is None
-
-
-def test_division_tiles_the_shot_with_full_clips_and_one_remainder():
-    source = random.Random(3)
-    for _ in range(1000):
-        start = source.randrange(-(10**12), 10**12)
-        span = Span(start, start + source.randrange(0, 10**11))
-        max_s = source.uniform(2, 15)
-        pieces = divide(span, 1.5, max_s)
-        assert [p.start_ns for p in pieces] + [span.end_ns] == [span.start_ns] + [p.end_ns for p in pieces]
-        assert all(p.end_ns - p.start_ns == round(max_s * 1e9) for p in pieces[:-1])
-        assert all(0 < p.duration_s <= max_s + 1e-9 for p in pieces)
-
-
-def test_a_remainder_too_short_for_a_clip_is_kept_as_a_span():
-    s = 10**9
-    assert divide(Span(0, 25 * s), 2.0, 12.0) == [Span(0, 12 * s), Span(12 * s, 24 * s), Span(24 * s, 25 * s)]
-    assert divide(Span(0, 24 * s), 2.0, 12.0) == [Span(0, 12 * s), Span(12 * s, 24 * s)]
-    assert divide(Span(0, s), 2.0, 12.0) == [Span(0, s)]
-    assert divide(Span(5, 5), 2.0, 12.0) == []
-
-
-def test_division_refuses_lengths_that_make_no_sense():
-    with pytest.raises(ValueError, match=r"max_clip_s=2\.0"):
-        divide(Span(0, 10), 2.0, 2.0)
