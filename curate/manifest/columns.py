@@ -80,7 +80,7 @@ CLIP_COLUMNS: dict[str, Column] = {
     "bits_per_pixel": Column(
         pa.float64(), "bit", "compressed video bits of the clip per coded pixel and frame; null where packet sizes are unknown", 0.0
     ),
-    "is_after_fault": _bool("the clip begins where decoding went on after a fault"),
+    "is_after_fault": _bool("the clip begins after a fault of its source; clips before the first fault are as they would be without it"),
     "is_scored": _bool("the clip is at least min_clip_s long; the others have null in every scorer's columns"),
     "caption": _text("caption that came with the source"),
     "faults": FAULTS_COLUMN,
