@@ -70,8 +70,8 @@ class Track:
 class Pair:
     """Two distinct frames 0.120 to 0.175 s apart, as luma uint8 (H, W), H and W the same for the whole clip.
 
-    Frames that repeat the picture before them are collapsed onto the first of their run first; a picture held for 0.25 s
-    or more counts as standing still, and then the second frame may show the same picture as the first.
+    Frames that repeat the picture before them are collapsed onto the first of their run first; a picture held for 0.175 s or more
+    stands still and shows each of its frames, so that both frames of a pair may show it. Pairs across its end are included.
     """
 
     time0_ns: int

@@ -246,21 +246,16 @@ def test_frames_out_of_order_are_refused() -> None:
 
 
 SINGLE_SHOTS = {  # file -> frames that belong to one shot and hold no repeats of their own
-    "bbb_720p_5s.mp4": (0, 40),
-    "cockatoo.mp4": (0, 40),
-    "flutter_bee.mp4": (0, 40),
     "flutter_butterfly.mp4": (5, 45),
-    "mdn_crystal.mp4": (0, 40),
     "mdn_flower.mp4": (0, 40),
     "sam2_01_dog.mp4": (0, 40),
-    "sam2_02_cups.mp4": (0, 40),
     "sam2_04_coffee.mp4": (0, 40),
     "sam2_05_default_juggle.mp4": (0, 40),
 }
 
 
 @pytest.mark.shared
-def test_repeats_are_found_on_ten_real_clips(shared_data: Path) -> None:
+def test_repeats_are_found_on_five_more_real_clips(shared_data: Path) -> None:
     counts = np.zeros(3, int)
     for name, (start, stop) in SINGLE_SHOTS.items():
         lumas = decode(str(shared_data / "videos" / name), start, stop, short_side=180)

