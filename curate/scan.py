@@ -17,6 +17,7 @@ from curate.clip import Box, Fault, Span, clip_id
 from curate.config import Clips, Decode, Sampling
 from curate.errors import SourceError
 from curate.media.decode import DecodedFrame, Reader
+from curate.media.geometry import inward
 from curate.media.held import Held, HeldSamples, active_box
 from curate.media.open import open_reader
 from curate.media.pairs import PairPicker
@@ -120,6 +121,7 @@ def scan(
         one_pass = _OnePass(source, settings, wants, report, reader)
         yield from one_pass.run() if spans is None else one_pass.run_given(spans)
     finally:
+        report.num_keyframes = reader.packets.num_keyframes
         reader.close()
 
 
@@ -143,12 +145,12 @@ class _OnePass:
         self._forgotten_ns = -(2**63)
 
     def run(self) -> Iterator[ScannedClip]:
-        detector = self._open_detector()
+        detector = open_detector(self._settings.shots)
         for item in self._reader.frames():
             if isinstance(item, Fault):
                 self._report.faults.append(item)
                 yield from self._finish(detector, "fault")
-                detector = self._open_detector()
+                detector = open_detector(self._settings.shots)
                 continue
             self._take(item)
             self._assembler.push(item.time_ns)
@@ -172,9 +174,6 @@ class _OnePass:
             self._track.finish(self._reader.end_ns)
         yield from self._close(iter(waiting))
 
-    def _open_detector(self) -> ShotDetector:
-        return open_detector(self._settings.shots)
-
     def _take(self, frame: DecodedFrame) -> None:
         """Every frame passes here once; only what the grid and the pairs choose is kept."""
         is_duplicate = self._track.push(frame.time_ns, frame.picture.lattice(), frame.is_interlaced)
@@ -187,14 +186,13 @@ class _OnePass:
         report = self._report
         if report.start_ns is None:
             report.start_ns = frame.time_ns
-        elif report.end_ns is not None and self._facts.fps:
+        elif self._facts.fps:
             step = (frame.time_ns - self._last_ns) * self._facts.fps / 1e9
             report.num_uneven += not 0.75 < step < 1.25
         self._last_ns = frame.time_ns
         report.end_ns = self._reader.end_ns
         report.num_frames += 1
         report.num_interlaced += frame.is_interlaced
-        report.num_keyframes = self._reader.packets.num_keyframes
 
     def _finish(self, detector: ShotDetector, kind: EdgeKind) -> Iterator[ScannedClip]:
         """The source ends or breaks off here: what is open closes at the end of the last good frame."""
@@ -296,20 +294,18 @@ class _OnePass:
         return found
 
     def _motion_frames(self, span: Span, held: list[Held], box: Box) -> MotionFrames:
-        grid = [h for h in held if h.analysis is not None]
-        pairs = self._pairs.cut(span)
+        grid = [(h.time_ns, h.analysis) for h in held if h.analysis is not None]
         width, height = self._displayed
 
         def crop(luma: np.ndarray) -> np.ndarray:
-            rows, cols = luma.shape
-            top, bottom = -(-box.y * rows // height), (box.y + box.height) * rows // height
-            left, right = -(-box.x * cols // width), (box.x + box.width) * cols // width
-            return np.ascontiguousarray(luma[top : max(bottom, top + 1), left : max(right, left + 1)])
+            rows = inward(box.y / height, (box.y + box.height) / height, luma.shape[0])
+            cols = inward(box.x / width, (box.x + box.width) / width, luma.shape[1])
+            return np.ascontiguousarray(luma[rows, cols])
 
         return MotionFrames(
-            np.array([h.time_ns for h in grid], dtype=np.int64),
-            tuple(crop(h.analysis) for h in grid if h.analysis is not None),
-            tuple(Pair(p.time0_ns, p.time1_ns, crop(p.luma0), crop(p.luma1)) for p in pairs),
+            np.array([time_ns for time_ns, _ in grid], dtype=np.int64),
+            tuple(crop(luma) for _, luma in grid),
+            tuple(Pair(p.time0_ns, p.time1_ns, crop(p.luma0), crop(p.luma1)) for p in self._pairs.cut(span)),
         )
 
 

@@ -97,7 +97,7 @@ def run(config: Config) -> RunResult:
         manifest.write_run(prepared.header)
         tasks = list(_tasks(manifest, prepared))
         done = _run_tasks(tasks, manifest, prepared)
-        return _close(manifest, config, len(tasks), time.monotonic() - start, said, done)
+        return _close(manifest, config, len(tasks), start, said, done)
 
 
 def retry(folder: str, words: Sequence[str] = ()) -> RunResult:
@@ -207,7 +207,7 @@ def _work_folder(root: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _close(manifest: Manifest, config: Config, num_tasks: int, seconds: float, said: list[str], done: tuple[SourceDone, ...]) -> RunResult:
+def _close(manifest: Manifest, config: Config, num_tasks: int, start: float, said: list[str], done: tuple[SourceDone, ...]) -> RunResult:
     summary = decide(manifest, config)
     failures = []
     if summary.num_kept == 0:
@@ -215,4 +215,4 @@ def _close(manifest: Manifest, config: Config, num_tasks: int, seconds: float, s
     failed = summary.num_failed / max(1, summary.num_sources)
     if failed > config.max_failed_fraction:
         failures.append(f"{failed:.0%} of the sources failed, more than max_failed_fraction={config.max_failed_fraction:.0%}")
-    return RunResult(summary, num_tasks, seconds, tuple(failures), tuple(said), done)
+    return RunResult(summary, num_tasks, time.monotonic() - start, tuple(failures), tuple(said), done)

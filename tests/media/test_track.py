@@ -1,55 +1,20 @@
 """The frame track: duplicates after real encoders, and statistics against NumPy."""
 
 import gc
-import io
 import weakref
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
+from luma_video import decode, encode
 
 from curate.clip import Span
 from curate.media.track import FrameTrack
 
 WHOLE = (slice(None), slice(None))
-
-
-def decode(file: str | io.BytesIO, start: int = 0, stop: int | None = None, short_side: int = 360) -> list[np.ndarray]:
-    """Luma of frames [start, stop), reduced to a short side, sizes even."""
-    lumas = []
-    with av.open(file) as container:
-        for i, frame in enumerate(container.decode(video=0)):
-            if stop is not None and i >= stop:
-                break
-            if i >= start:
-                luma = frame.reformat(format="gray").to_ndarray()
-                scale = min(1.0, short_side / min(luma.shape))
-                size = tuple(round(n * scale) // 2 * 2 for n in luma.shape[::-1])
-                lumas.append(cv2.resize(luma, size, interpolation=cv2.INTER_AREA))
-    return lumas
-
-
-def encode(lumas: Sequence[np.ndarray], codec: str = "libx264", **options: str) -> io.BytesIO:
-    file = io.BytesIO()
-    height, width = lumas[0].shape
-    gray = np.full((height // 2, width), 128, np.uint8)
-    with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {key.replace("_", "-"): value for key, value in options.items()}
-        stream.thread_count = 1
-        for i, luma in enumerate(lumas):
-            frame = av.VideoFrame.from_ndarray(np.concatenate([luma, gray]), format="yuv420p")
-            frame.pts, frame.time_base = i, Fraction(1, 30)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    file.seek(0)
-    return file
 
 
 def lattice(luma: np.ndarray) -> np.ndarray:
@@ -139,7 +104,7 @@ def test_a_small_thing_that_moves_before_a_still_background_is_seen(films: dict[
         mask = cv2.warpAffine(np.ones(patch.shape, np.float32), shift, size)
         lumas.append(np.uint8(background * (1 - mask) + cv2.warpAffine(patch.astype(np.float32), shift, size) + 0.5))
     assert not duplicates(lumas).any()
-    assert duplicates(decode(encode(lumas, crf="23"))).mean() <= 0.1
+    assert duplicates(decode(encode(lumas, crf="23"), short_side=360)).mean() <= 0.1
 
 
 def test_a_slow_pan_without_noise_is_seen(films: dict[str, list[np.ndarray]]) -> None:
