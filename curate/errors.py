@@ -26,3 +26,7 @@ class ManifestError(CurateError):
 
 class ScorerError(CurateError):
     """A scorer returned something other than the columns it declares."""
+
+
+class ExportError(CurateError):
+    """A clip cannot be cut or held by a layout, or an export cannot be written, continued or read."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate import scorers
-from curate.manifest import CLIP_COLUMNS, DECIDED_COLUMNS, INDEX_COLUMNS, SCHEMA_VERSION, SOURCE_COLUMNS
+from curate.manifest import CLIP_COLUMNS, DECIDED_COLUMNS, FRAME_COLUMNS, INDEX_COLUMNS, SCHEMA_VERSION, SOURCE_COLUMNS
 from curate.scorers import Column
 from curate.sources import MEDIA_EXTENSIONS
 from curate.sources.sidecars import CAPTION_KEYS, MAX_SIDECAR_BYTES
@@ -43,6 +43,7 @@ Each Parquet field carries its `unit`, `description`, `low` and `high` as field 
       shards/00000/                 the ledger: one folder a shard
         sources.parquet             one row a source of the shard
         clips.parquet               one row a clip: keys and spans
+        frames.parquet              one row a clip: times of its frames, and which repeat the one before
         motion.parquet              one file a scorer: clip_id, its columns, faults; rows as in clips.parquet
         aesthetic.large.parquet     a scorer's large columns (embeddings): clip_id and the columns marked large
         done.json                   written last
@@ -97,6 +98,7 @@ def render(bundled: Mapping[str, tuple[str, Mapping[str, Column]]]) -> str:
     parts += ["### Decision\n", "In `clips/` only; the ledger's files hold no decisions.\n", _table(DECIDED_COLUMNS)]
     for name, (sentence, columns) in sorted(bundled.items()):
         parts += [f"### `{name}`\n", sentence + "\n", _table(columns)]
+    parts += ["## Columns of `shards/NNNNN/frames.parquet`\n", _table(FRAME_COLUMNS)]
     parts += ["## Columns of `sources/`\n", _table(SOURCE_COLUMNS), "## Columns of `shards/index.parquet`\n", _table(INDEX_COLUMNS)]
     return "\n".join(parts)
 

@@ -31,7 +31,7 @@ from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
-PASS_VERSION = 1
+PASS_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,11 @@ class ClipFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScannedClip:
-    """A closed clip: its facts, and for each scorer the samples it wants. A clip that is too short has no samples."""
+    """A closed clip: its facts, its frames (int64[N] times, bool[N]), and the samples each scorer wants (none of a clip that is too short)."""
 
     facts: ClipFacts
+    times_ns: np.ndarray
+    is_duplicate: np.ndarray
     samples: dict[str, ClipSamples]
 
 
@@ -231,7 +233,7 @@ class _OnePass:
             report.snapped_s += snapped.duration_s
         report.num_clips += 1
         samples = self._samples(span, held, box, contrast, track) if is_scored else {}
-        return ScannedClip(self._row(shot, box, track, snapped, is_scored), samples)
+        return ScannedClip(self._row(shot, box, track, snapped, is_scored), track.times_ns, track.is_duplicate, samples)
 
     def _row(self, shot: ShotSpan, box: Box, track: Track, snapped: Span | None, is_scored: bool) -> ClipFacts:
         span, geometry = shot.span, self._reader.probe.geometry

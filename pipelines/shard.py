@@ -12,7 +12,7 @@ from typing import Any
 
 from curate.clip import Fault, Span
 from curate.errors import ScorerError
-from curate.manifest import CLIP_COLUMNS, SOURCE_COLUMNS, Manifest, schema, scorer_schema, table
+from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Manifest, schema, scorer_schema, table
 from curate.models import Models
 from curate.samples import ClipSamples, Wants
 from curate.scan import ClipFacts, Pass, ScannedClip, ScanReport, scan
@@ -67,11 +67,13 @@ class ShardWorker:
         wants = {name: self._work.scorers[name].samples for name in names}
         spans = None if task.only is None else self._spans(task)
         clips: list[ClipFacts] = []
+        frames: list[dict[str, Any]] = []
         sources = []
         for source in task.sources:
             start, scanned = time.perf_counter(), ScanReport()
             for clip in self._clips(task, source, wants, scanned, spans):
                 clips.append(clip.facts)
+                frames.append({"clip_id": clip.facts.clip_id, "frame_times_ns": clip.times_ns, "frame_is_duplicate": clip.is_duplicate})
                 for name, samples in clip.samples.items():
                     batches[name].add(clip.facts.clip_id, samples)
             row = source_row(source, scanned, is_quarantined=source.key in task.quarantined)
@@ -79,7 +81,7 @@ class ShardWorker:
             seconds = time.perf_counter() - start
             size_bytes, decoded_s = source.size_bytes or 0, row["decoded_s"] or 0.0
             report(SourceDone(source.key, row["status"], _why(row), size_bytes, decoded_s, scanned.num_clips, seconds))
-        self._commit(task, clips, sources, batches)
+        self._commit(task, clips, frames, sources, batches)
         _remove_note(self._work.output, task.shard_id)
         report(ShardDone(task.shard_id))
 
@@ -112,7 +114,12 @@ class ShardWorker:
         return found
 
     def _commit(
-        self, task: ShardTask, clips: Sequence[ClipFacts], sources: Sequence[dict[str, Any]], batches: Mapping[str, "ScorerBatch"]
+        self,
+        task: ShardTask,
+        clips: Sequence[ClipFacts],
+        frames: Sequence[dict[str, Any]],
+        sources: Sequence[dict[str, Any]],
+        batches: Mapping[str, "ScorerBatch"],
     ) -> None:
         rows = {name: batch.finish() for name, batch in batches.items()}
         ids = [clip.clip_id for clip in clips]
@@ -127,7 +134,8 @@ class ShardWorker:
         if task.only is None:
             source_table = table(schema(SOURCE_COLUMNS), sources)
             clip_table = table(schema(CLIP_COLUMNS), [{f.name: getattr(clip, f.name) for f in fields(clip)} for clip in clips])
-            self._manifest.write_shard(task.shard_id, source_table, clip_table, tables, self._work.pass_fingerprint, fingerprints)
+            frame_table = table(schema(FRAME_COLUMNS), frames)
+            self._manifest.write_shard(task.shard_id, source_table, clip_table, frame_table, tables, self._work.pass_fingerprint, fingerprints)
             return
         for name, one in tables.items():
             self._manifest.write_scorer(task.shard_id, name, one, fingerprints[name])

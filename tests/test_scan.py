@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -164,3 +165,13 @@ def test_held_samples_stay_under_their_cap_in_bytes_at_4k_10_bit():
     assert len(kept) == 24
     assert sum(h.picture.num_bytes for h in kept) < 128e6
     assert kept[0].picture.rgb(Box(0, 0, 3840, 2160), 480).shape == (480, 853, 3)
+
+
+def test_a_clip_knows_every_frame_it_has_and_which_repeat(tmp_path, street):
+    """On twos at 25 fps: 50 pictures in 100 frames, and the times that another reader of the file gives them."""
+    path = write_video(tmp_path / "twos.mp4", [picture for picture in street[:50] for _ in range(2)], 25, options={**FINE, "crf": "8"})
+    (clip,), _, _ = scanned(path)
+    with av.open(str(path)) as container:
+        times_ns = [round(frame.pts * frame.time_base * 1_000_000_000) for frame in container.decode(video=0)]
+    assert clip.times_ns.tolist() == times_ns
+    assert np.mean(clip.is_duplicate == np.tile([False, True], 50)) > 0.97

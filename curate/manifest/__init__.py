@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from curate.errors import ManifestError
 from curate.manifest import files, published
-from curate.manifest.columns import CLIP_COLUMNS, DECIDED_COLUMNS, SOURCE_COLUMNS, schema, scorer_schema, table
+from curate.manifest.columns import CLIP_COLUMNS, DECIDED_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, schema, scorer_schema, table
 from curate.manifest.index import INDEX_COLUMNS, Index, IndexChange
 from curate.manifest.run import Run, differences, fingerprint, versions
 from curate.manifest.shard import SCHEMA_VERSION, Problem, Shard, to_json
@@ -32,6 +32,7 @@ from curate.sources import MAX_SHARD_BYTES, Source
 __all__ = [
     "CLIP_COLUMNS",
     "DECIDED_COLUMNS",
+    "FRAME_COLUMNS",
     "INDEX_COLUMNS",
     "SCHEMA_VERSION",
     "SOURCE_COLUMNS",
@@ -147,12 +148,13 @@ class Manifest:
         shard_id: int,
         sources: pa.Table,
         clips: pa.Table,
+        frames: pa.Table,
         scorers: Mapping[str, pa.Table],
         pass_fingerprint: str,
         scorer_fingerprints: Mapping[str, str],
     ) -> None:
         """Commits a whole shard; see `Shard.write`."""
-        self.shard(shard_id).write(sources, clips, scorers, pass_fingerprint, scorer_fingerprints)
+        self.shard(shard_id).write(sources, clips, frames, scorers, pass_fingerprint, scorer_fingerprints)
 
     def write_scorer(self, shard_id: int, name: str, table: pa.Table, fingerprint: str) -> None:
         """Adds or replaces one scorer of a complete shard; see `Shard.write_scorer`."""

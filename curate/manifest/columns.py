@@ -86,6 +86,12 @@ CLIP_COLUMNS: dict[str, Column] = {
     "faults": FAULTS_COLUMN,
 }
 
+FRAME_COLUMNS: dict[str, Column] = {
+    "clip_id": CLIP_COLUMNS["clip_id"],
+    "frame_times_ns": Column(pa.list_(pa.int64()), "ns", "presentation time of every decoded frame of the clip, in order"),
+    "frame_is_duplicate": Column(pa.list_(pa.bool_()), "", "whether each frame repeats the picture before it"),
+}
+
 DECIDED_COLUMNS: dict[str, Column] = {
     "keep": _bool("no rule dropped the clip"),
     "drop_reasons": Column(pa.list_(pa.string()), "", "every rule that drops the clip, by its name; empty when it is kept"),

@@ -11,6 +11,7 @@ from curate.errors import ManifestError
 
 # Index and published parts: readers that want one shard or one column need not read the rest.
 ROW_GROUP_ROWS = 100_000
+_TIMES = pa.list_(pa.int64())
 
 
 def encode(table: pa.Table, compression: Literal["zstd", "lz4"] = "zstd") -> memoryview:
@@ -29,6 +30,8 @@ def encode(table: pa.Table, compression: Literal["zstd", "lz4"] = "zstd") -> mem
         write_page_checksum=True,
         # Measured numbers hardly repeat: a dictionary of them is made and thrown away.
         use_dictionary=[column.name for column in table.schema if pa.types.is_string(column.type)],
+        # Times of frames go up in nearly even steps: one or two bits a frame instead of 64.
+        column_encoding={f"{column.name}.list.element": "DELTA_BINARY_PACKED" for column in table.schema if column.type == _TIMES} or None,
     )
     return memoryview(sink.getvalue())
 

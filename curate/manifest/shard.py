@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 
 from curate.errors import ManifestError
 from curate.manifest import files, parquet
-from curate.manifest.columns import CLIP_COLUMNS, FAULTS, SOURCE_COLUMNS, is_large, schema
+from curate.manifest.columns import CLIP_COLUMNS, FAULTS, FRAME_COLUMNS, SOURCE_COLUMNS, is_large, schema
 from curate.scorers import Column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DONE = "done.json"
 _SCORER_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_RESERVED = ("sources", "clips", "done")
+_RESERVED = ("sources", "clips", "frames", "done")
 
 Identity = tuple[str, int | None, str | None, int | None]
 
@@ -94,14 +94,21 @@ class Shard:
         self,
         sources: pa.Table,
         clips: pa.Table,
+        frames: pa.Table,
         scorers: Mapping[str, pa.Table],
         pass_fingerprint: str,
         scorer_fingerprints: Mapping[str, str],
     ) -> None:
-        """Commits the shard. Whatever was there of it before is invalid from the first moment on, and replaced."""
+        """Commits the shard. Whatever was there of it before is invalid from the first moment on, and replaced.
+
+        `frames` has a row for every clip, with the `FRAME_COLUMNS`.
+        """
         sources = _conform("sources", sources, SOURCE_COLUMNS)
         clips = _conform("clips", clips, CLIP_COLUMNS)
-        tables = {"sources.parquet": sources, "clips.parquet": clips}
+        frames = _conform("frames", frames, FRAME_COLUMNS)
+        if not frames["clip_id"].equals(clips["clip_id"]):
+            raise ManifestError(f"frames: its {len(frames)} rows are not the shard's {len(clips)} clips in their order")
+        tables = {"sources.parquet": sources, "clips.parquet": clips, "frames.parquet": frames}
         taken = set(CLIP_COLUMNS)
         for name, table in scorers.items():
             if name not in scorer_fingerprints:
@@ -158,6 +165,10 @@ class Shard:
     def read_keys(self) -> pa.Table:
         """clips.parquet alone, without any scorer."""
         return parquet.read(self.folder / "clips.parquet")
+
+    def read_frames(self) -> pa.Table:
+        """`clip_id` and the times of every clip's frames, rows as in clips.parquet."""
+        return self._read_scorer("frames.parquet", self.read_keys()["clip_id"])
 
     def read_clips(self, scorers: Mapping[str, str] | None = None, absent: Mapping[str, Mapping[str, Column]] | None = None) -> pa.Table:
         """One row a clip with the columns of `scorers`, in order of their names, large ones left out.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curate.config import Config, config_fingerprints, parse_config
-from curate.manifest import CLIP_COLUMNS, SOURCE_COLUMNS, Manifest, Run, schema, scorer_schema
+from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Manifest, Run, schema, scorer_schema
 from curate.sources import Source
 
 TOY = """
@@ -75,7 +75,10 @@ def write_ledger(tmp_path: Path, toy_scorer: str) -> WriteLedger:
             for shard_id, given in enumerate(shards):
                 clips = clip_table(sources[shard_id], given)
                 tables = {} if absent else {toy_scorer: toy_table(config.scorers[toy_scorer].scorer.columns, clips, given)}
-                manifest.write_shard(shard_id, source_table(sources[shard_id], clips, given), clips, tables, fingerprints["pass"], scored)
+                frames = {"clip_id": clips["clip_id"], "frame_times_ns": [[]] * len(clips), "frame_is_duplicate": [[]] * len(clips)}
+                frame_table = pa.table(frames, schema=schema(FRAME_COLUMNS))
+                rows = source_table(sources[shard_id], clips, given)
+                manifest.write_shard(shard_id, rows, clips, frame_table, tables, fingerprints["pass"], scored)
             manifest.write_run(
                 Run(
                     config=config.model_dump(mode="json"),

@@ -13,6 +13,7 @@ import pytest
 from curate.clip import Fault, Span, clip_id
 from curate.manifest import (
     CLIP_COLUMNS,
+    FRAME_COLUMNS,
     SOURCE_COLUMNS,
     Manifest,
     Shard,
@@ -64,10 +65,24 @@ def score_table(clips: pa.Table, columns: dict[str, Column], seed: int, faults: 
     return table(scorer_schema(columns), rows)
 
 
+def frame_table(clips: pa.Table) -> pa.Table:
+    """Ten frames a clip, spread over its span; the last repeats the one before."""
+    spans = zip(*(clips[name].to_pylist() for name in ("clip_id", "start_ns", "end_ns")), strict=True)
+    rows = [
+        {
+            "clip_id": name,
+            "frame_times_ns": np.linspace(start, end, 10, endpoint=False).astype(np.int64),
+            "frame_is_duplicate": [False] * 9 + [True],
+        }
+        for name, start, end in spans
+    ]
+    return table(schema(FRAME_COLUMNS), rows)
+
+
 def commit(shard: Shard, members: tuple[Source, ...], seed: int = 0, num_clips: int = 3) -> None:
     clips = clip_table(members, num_clips)
     scores = {"motion": score_table(clips, MOTION, seed), "looks": score_table(clips, LOOKS, seed + 1)}
-    shard.write(source_table(members), clips, scores, "pass1", FINGERPRINTS)
+    shard.write(source_table(members), clips, frame_table(clips), scores, "pass1", FINGERPRINTS)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

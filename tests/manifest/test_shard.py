@@ -18,6 +18,7 @@ from curate.clip import Fault
 from curate.errors import ManifestError
 from curate.manifest import (
     CLIP_COLUMNS,
+    FRAME_COLUMNS,
     SOURCE_COLUMNS,
     Manifest,
     Shard,
@@ -57,7 +58,7 @@ def test_commit_killed_at_any_change_is_complete_or_redone_to_the_same_bytes(mad
         assert fresh.marks() in (None, marks)
         made.commit(fresh, members, seed=5)
         assert made.contents(fresh.folder) == made.contents(reference.folder)
-    assert num_died == 2 * len(["done.json removed", "sources", "clips", "motion", "looks", "looks.large", "done.json"])
+    assert num_died == 2 * len(["done.json removed", "sources", "clips", "frames", "motion", "looks", "looks.large", "done.json"])
 
 
 def test_redoing_a_complete_shard_killed_at_any_change_never_mixes_old_and_new(made: Any, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_undeclared_and_missing_columns_are_refused_by_name(made: Any, tmp_path:
     clips = made.clip_table(members)
     wrong = clips.drop_columns("fps").append_column("extra", clips["width"])
     with pytest.raises(ManifestError, match=r"clips: undeclared columns \['extra'\], missing columns \['fps'\]"):
-        Shard(tmp_path / "s").write(made.source_table(members), wrong, {}, "p", {})
+        Shard(tmp_path / "s").write(made.source_table(members), wrong, made.frame_table(clips), {}, "p", {})
     assert not (tmp_path / "s").exists()
 
 
@@ -235,7 +236,7 @@ def test_faults_of_pass_and_scorers_are_joined_row_by_row(made: Any, tmp_path: P
         place, clips.schema.field(place), table(pa.schema([clips.schema.field(place)]), [{"faults": of_pass[i]} for i in of_pass])[0]
     )
     scores = {"motion": made.score_table(clips, made.MOTION, 0, of_motion), "looks": made.score_table(clips, made.LOOKS, 0, of_looks)}
-    Shard(tmp_path / "s").write(made.source_table(members), clips, scores, "p", made.FINGERPRINTS)
+    Shard(tmp_path / "s").write(made.source_table(members), clips, made.frame_table(clips), scores, "p", made.FINGERPRINTS)
     read = Shard(tmp_path / "s").read_clips(made.FINGERPRINTS)["faults"].to_pylist()
     assert [[Fault(**fault) for fault in row] for row in read] == [of_pass[i] + of_looks[i] + of_motion[i] for i in range(len(clips))]
 
@@ -254,10 +255,24 @@ def test_shard_does_not_depend_on_how_its_tables_were_pieced_together(made: Any,
     pieces = pa.concat_tables([clips.slice(i, 37) for i in range(0, len(clips), 37)])
     scores = {"motion": made.score_table(clips, made.MOTION, 0)}
     for name, one in (("whole", clips), ("pieces", pieces.replace_schema_metadata({"pandas": "{}"}))):
-        Shard(tmp_path / name).write(made.source_table(members), one, scores, "p", made.FINGERPRINTS)
+        Shard(tmp_path / name).write(made.source_table(members), one, made.frame_table(clips), scores, "p", made.FINGERPRINTS)
     assert made.contents(tmp_path / "whole") == made.contents(tmp_path / "pieces")
 
 
 def test_table_sorts_tags_takes_fault_objects_and_mends_text_that_is_not_unicode() -> None:
     row = dict.fromkeys(SOURCE_COLUMNS) | {"tags": {"b": "\udce9", "a": "é"}, "source_key": "k"}
     assert table(schema(SOURCE_COLUMNS), [row])["tags"].to_pylist()[0] == [("a", "é"), ("b", "\ufffd\ufffd\ufffd")]
+
+
+def test_times_of_frames_come_back_and_cost_a_few_bits_each(made: Any, tmp_path: Path) -> None:
+    members = tuple(made.sources("a.mp4"))
+    clips = made.clip_table(members, 50)
+    times_ns = [[round((1000 * i + k) * 1e9 * 1001 / 24_000) for k in range(288)] for i in range(len(clips))]
+    rows = {"clip_id": clips["clip_id"], "frame_times_ns": times_ns, "frame_is_duplicate": [[k % 5 == 4 for k in range(288)]] * len(clips)}
+    frames = pa.table(rows, schema=schema(FRAME_COLUMNS))
+    shard = Shard(tmp_path / "s")
+    shard.write(made.source_table(members), clips, frames, {}, "p", {})
+    assert shard.read_frames().equals(frames)
+    assert (tmp_path / "s" / "frames.parquet").stat().st_size < len(clips) * 288  # a byte a frame; plain int64 takes eight
+    with pytest.raises(ManifestError, match="frames: its 49 rows are not the shard's 50 clips"):
+        shard.write(made.source_table(members), clips, frames.slice(1), {}, "p", {})
