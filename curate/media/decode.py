@@ -89,7 +89,7 @@ class PyAVReader:
     """Reads one local file or open binary file with PyAV (ffmpeg's libraries). Raises `SourceError` with a plain reason."""
 
     def __init__(self, file: object, name: str, threads: int = 1) -> None:
-        self._container, self._stream = _open(file, name, threads)
+        self._container, self._stream = open_video(file, name, threads)
         self._convert = PlaneReader()
         self.packets = PacketIndex()
         self.end_ns: int | None = None
@@ -265,7 +265,11 @@ def _orientation(frame: VideoFrame) -> Orientation:
     return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))  # type: ignore[call-overload]
 
 
-def _open(file: object, name: str, threads: int) -> tuple[InputContainer, VideoStream]:
+def open_video(file: object, name: str, threads: int = 1) -> tuple[InputContainer, VideoStream]:
+    """The container and its first video stream, of a local path or an open binary file; `name` is what messages call it.
+
+    Only real containers, no network and no other file; slice threading only; a damaged packet is an error. Raises `SourceError`.
+    """
     target = f"file:{file}" if isinstance(file, str) else file
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:

