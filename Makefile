@@ -3,6 +3,7 @@
 #   make demo     build the demo's videos, curate them on Ray, print what the manifest says
 #   make test     lint, types and tests
 #   make venv     only set up .venv
+#   make readers  a trainer's own data code for the tests (without it they skip)
 #
 # PYTHON=python3.12 chooses the interpreter that .venv is made from.
 
@@ -17,7 +18,7 @@ RUN_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo demo-media test lint clean
+.PHONY: help venv readers demo demo-media test lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -30,6 +31,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): torch and its companions are large, the first time takes some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
+
+# Without its dependencies: it pins a linter and asks for CUDA packages; its data code needs none of them.
+readers: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps finetrainers==0.2.0
 
 demo-media: $(STAMP)
 	@$(BIN)/python -m pipelines.demo_media demo/videos

@@ -91,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     stats.add_argument("columns", nargs="*", metavar="COLUMN", help="only these columns")
     show = add("show", _show, "print everything that is known of one clip or one source", "dir")
     show.add_argument("key", help="clip_id or the beginning of one, or a source_key")
+    export = add("export", _export, "write the kept clips of a manifest as a data set that a trainer reads", "dir", "words")
+    export.add_argument("--dry-run", action="store_true", help="say how many clips, hours and gigabytes it would be; writes nothing")
+    export.add_argument("--config", metavar="FILE", help="YAML file with any of the keys; words change it")
+    export.epilog = "layout= and out= must be given. Keys of a layout: docs/export.md, or `curate config schema --layout NAME --markdown`"
     _add_config(commands)
     _add_models(commands)
     return parser
@@ -114,6 +118,7 @@ def _add_config(commands: Any) -> None:
         _ARGUMENTS["config"](action)
         _ARGUMENTS["words"](action)
     schema.set_defaults(call=_config_schema)
+    schema.add_argument("--layout", metavar="NAME", help="the keys of `curate export` with this layout instead")
     schema.add_argument("--markdown", action="store_true", help="the same as a table for people")
 
 
@@ -220,6 +225,26 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from curate.export.config import load_export
+    from curate.report.exports import format_dry_run, format_export
+
+    settings = load_export(args.dir, args.words, args.config)
+    from pipelines.export import dry_run, export
+
+    if args.dry_run:
+        found = dry_run(settings)
+        print(format_dry_run(found, settings.common.layout))
+        return 0
+    result = export(settings)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(format_export(result, settings.common.layout, settings.common.out), flush=True)
+    for failure in result.failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if result.failures else 0
+
+
 def _config_validate(args: argparse.Namespace) -> int:
     from curate.config import load_config
     from curate.report.summary import count
@@ -246,7 +271,13 @@ def _config_schema(args: argparse.Namespace) -> int:
     from curate.config import config_schema
     from curate.config_problems import key_table
 
-    schema = config_schema(scorers.names())
+    if args.layout:
+        from curate import export
+        from curate.export.config import layout_schema
+
+        schema = layout_schema(export.load(args.layout))
+    else:
+        schema = config_schema(scorers.names())
     print(key_table(schema) if args.markdown else json.dumps(schema, indent=2, ensure_ascii=False))
     return 0
 

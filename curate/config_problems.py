@@ -136,10 +136,12 @@ def keys_of(node: Schema) -> dict[str, Schema]:
 class Checker:
     """Turns what pydantic found in `content` into one line each. `place(path)` says where a key was written, "" if unknown."""
 
-    def __init__(self, content: Mapping[str, Any], place: Callable[[Sequence[str]], str] | None = None) -> None:
+    def __init__(
+        self, content: Mapping[str, Any], place: Callable[[Sequence[str]], str] | None = None, schema: Schema | None = None
+    ) -> None:
         self._content = content
         self._place = place
-        self._schema = self._schema_of(content)
+        self._schema = self._schema_of(content) if schema is None else schema
 
     @staticmethod
     def _schema_of(content: Mapping[str, Any]) -> Schema:

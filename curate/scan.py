@@ -79,7 +79,7 @@ class ClipFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScannedClip:
-    """A closed clip: its facts, its frames (int64[N] times, bool[N]), and the samples each scorer wants (none of a clip that is too short)."""
+    """A closed clip: its facts, its frames (int64[N] times, bool[N]), and the samples that each scorer wants, none if it is too short."""
 
     facts: ClipFacts
     times_ns: np.ndarray

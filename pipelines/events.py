@@ -21,10 +21,19 @@ class SourceDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipDone:
+    """One clip of an export has been made and verified, or could not be (`message` says why). `duration_s` is the clip's own."""
+
+    key: str
+    message: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ShardDone:
     """One shard has been committed."""
 
-    shard_id: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +46,5 @@ class WorkerDied:
     max_attempts: int
 
 
-Event = SourceDone | ShardDone | WorkerDied
+Event = SourceDone | ClipDone | ShardDone | WorkerDied
 Report = Callable[[Event], None]

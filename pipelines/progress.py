@@ -5,18 +5,22 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from pipelines.events import Event, ShardDone, SourceDone, WorkerDied
+from pipelines.events import ClipDone, Event, ShardDone, SourceDone, WorkerDied
 
 QUIET_S = 15.0  # between lines when the output is not a terminal
 
 
 class Progress:
-    """Receives the engine's events. Failures appear in a line each as they happen; progress is weighted by the bytes of the sources."""
+    """Receives the engine's events. Failures appear in a line each as they happen.
 
-    def __init__(self, num_sources: int, num_bytes: int, stream: TextIO | None = None) -> None:
+    Progress is weighted by the bytes of the sources; by the count of clips, where `num_clips` is given and sources are not what is done.
+    """
+
+    def __init__(self, num_sources: int = 0, num_bytes: int = 0, stream: TextIO | None = None, num_clips: int = 0) -> None:
         self._stream = stream or sys.stderr
-        self._num_sources, self._num_bytes = num_sources, num_bytes
-        self._done_sources = self._done_bytes = self._num_clips = 0
+        self._num_sources, self._all_clips = num_sources, num_clips
+        self._total = num_clips or num_bytes
+        self._done_sources = self._done = self._num_clips = 0
         self._decoded_s = 0.0
         self._start = self._last_line = time.monotonic()
         self._bar: _Bar | None = None
@@ -24,7 +28,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._stream.isatty():
-            self._bar = _Bar(self._num_bytes or 1, self._stream)
+            self._bar = _Bar(self._total or 1, self._stream)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -34,37 +38,41 @@ class Progress:
     def __call__(self, event: Event) -> None:
         match event:
             case SourceDone():
-                self._count(event)
+                self.events.append(event)
+                self._done_sources += 1
+                message = None if event.status == "ok" else f"{event.status:<12}  {event.key}: {event.message}"
+                self._step(event.size_bytes, event.num_clips, event.decoded_s, message)
+            case ClipDone():
+                message = None if event.message is None else f"failed        {event.key}: {event.message}"
+                self._step(1, 1, event.duration_s, message)
             case WorkerDied():
                 self._line(f"worker died   {event.key}: {event.reason} (attempt {event.attempt} of {event.max_attempts})")
             case ShardDone():
                 pass
 
-    def _count(self, event: SourceDone) -> None:
-        self.events.append(event)
-        self._done_sources += 1
-        self._done_bytes += event.size_bytes
-        self._num_clips += event.num_clips
-        self._decoded_s += event.decoded_s
-        if event.status != "ok":
-            self._line(f"{event.status:<12}  {event.key}: {event.message}")
+    def _step(self, done: int, num_clips: int, decoded_s: float, message: str | None) -> None:
+        self._done += done
+        self._num_clips += num_clips
+        self._decoded_s += decoded_s
+        if message:
+            self._line(message)
         if self._bar:
-            self._bar.update(self._done_bytes, self._text())
+            self._bar.update(self._done, self._text())
         elif time.monotonic() - self._last_line > QUIET_S:
             self._last_line = time.monotonic()
             self._line(self._text() + self._left())
 
     def _text(self) -> str:
         elapsed = max(time.monotonic() - self._start, 1e-3)
-        return (
-            f"{self._done_sources}/{self._num_sources} sources  {self._num_clips} clips  "
-            f"{self._num_clips / elapsed:.1f} clips/s  {self._decoded_s / elapsed:.1f} s of video/s"
-        )
+        done = f"{self._done_sources}/{self._num_sources} sources  {self._num_clips} clips"
+        if self._all_clips:
+            done = f"{self._num_clips}/{self._all_clips} clips"
+        return f"{done}  {self._num_clips / elapsed:.1f} clips/s  {self._decoded_s / elapsed:.1f} s of video/s"
 
     def _left(self) -> str:
-        if not self._done_bytes:
+        if not self._done:
             return ""
-        left_s = (time.monotonic() - self._start) * (self._num_bytes / self._done_bytes - 1)
+        left_s = (time.monotonic() - self._start) * (self._total / self._done - 1)
         return f"  about {max(0.0, left_s):.0f} s left"
 
     def _line(self, text: str) -> None:

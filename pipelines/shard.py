@@ -3,10 +3,9 @@
 Model batches are made within a shard, so what a clip scores does not depend on which worker it met or what else was running.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from curate.scorers import ScorerLike, check_rows
 from curate.sources import Source
 from pipelines.events import Report, ShardDone, SourceDone
 from pipelines.rows import source_row
+from pipelines.work import Notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,13 @@ class ShardTask:
     only: tuple[str, ...] | None = None
     quarantined: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        return f"{self.shard_id:05d}"
+
+    def without(self, key: str, reason: str) -> "ShardTask":
+        return replace(self, quarantined={**self.quarantined, key: reason})
+
 
 @dataclass(frozen=True, slots=True)
 class ShardWork:
@@ -45,6 +52,13 @@ class ShardWork:
     models: Models
     pass_fingerprint: str
     scorer_fingerprints: Mapping[str, str]
+
+    @property
+    def notes(self) -> Notes:
+        return Notes(f"{self.output}/.work")
+
+    def with_models(self, models: Models) -> "ShardWork":
+        return replace(self, models=models)
 
     def open(self) -> "ShardWorker":
         return ShardWorker(self)
@@ -82,8 +96,8 @@ class ShardWorker:
             size_bytes, decoded_s = source.size_bytes or 0, row["decoded_s"] or 0.0
             report(SourceDone(source.key, row["status"], _why(row), size_bytes, decoded_s, scanned.num_clips, seconds))
         self._commit(task, clips, frames, sources, batches)
-        _remove_note(self._work.output, task.shard_id)
-        report(ShardDone(task.shard_id))
+        self._work.notes.remove(task.name)
+        report(ShardDone(task.name))
 
     def _clips(
         self, task: ShardTask, source: Source, wants: Mapping[str, Wants], scanned: ScanReport, spans: dict[str, list[Span]] | None
@@ -94,7 +108,7 @@ class ShardWorker:
         given = None if spans is None else spans.get(source.key, [])
         if given == []:
             return
-        _write_note(self._work.output, task.shard_id, source.key)
+        self._work.notes.write(task.name, source.key)
         yield from scan(source, self._work.settings, wants, scanned, given)
 
     def _batch(self, name: str) -> "ScorerBatch":
@@ -135,7 +149,9 @@ class ShardWorker:
             source_table = table(schema(SOURCE_COLUMNS), sources)
             clip_table = table(schema(CLIP_COLUMNS), [{f.name: getattr(clip, f.name) for f in fields(clip)} for clip in clips])
             frame_table = table(schema(FRAME_COLUMNS), frames)
-            self._manifest.write_shard(task.shard_id, source_table, clip_table, frame_table, tables, self._work.pass_fingerprint, fingerprints)
+            self._manifest.write_shard(
+                task.shard_id, source_table, clip_table, frame_table, tables, self._work.pass_fingerprint, fingerprints
+            )
             return
         for name, one in tables.items():
             self._manifest.write_scorer(task.shard_id, name, one, fingerprints[name])
@@ -186,24 +202,3 @@ class ScorerBatch:
 def _why(row: Mapping[str, Any]) -> str | None:
     where = "" if row["fault_ns"] is None else f", at {row['fault_ns'] / 1e9:.2f} s"
     return row["fault_message"] and row["fault_message"] + where
-
-
-def _note(output: str, shard_id: int) -> Path:
-    return Path(output) / ".work" / f"{shard_id:05d}.json"
-
-
-def _write_note(output: str, shard_id: int, key: str) -> None:
-    """Leaves word of the source a worker is about to open, so that its death names the culprit."""
-    path = _note(output, shard_id)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"source_key": key}))
-
-
-def _remove_note(output: str, shard_id: int) -> None:
-    _note(output, shard_id).unlink(missing_ok=True)
-
-
-def read_note(output: str, shard_id: int) -> str | None:
-    """The source that the worker on this shard was at when it last spoke."""
-    path = _note(output, shard_id)
-    return json.loads(path.read_text())["source_key"] if path.exists() else None

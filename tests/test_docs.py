@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from curate import scorers
+from curate import export_docs, scorers
 from curate.clip import NS_PER_S, Box, Span
 from curate.decide.rules import Rule
 from curate.samples import ClipSamples, SourceFacts, Track
@@ -76,3 +76,8 @@ def test_every_room_is_in_the_tree(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     rooms = {p.parent.name for p in ROOT.glob("curate/*/__init__.py")} | {"engine"}
     assert {room for room in rooms if f"{room}/" not in text} == set()
+
+
+def test_the_page_on_exports_is_what_the_layouts_say():
+    page = ROOT / "docs" / "export.md"
+    assert page.read_text(encoding="utf-8") == export_docs.render(), "run: python -m curate.export_docs docs/export.md"

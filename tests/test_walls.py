@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIA_LIBRARIES = {"av", "decord", "imageio", "moviepy", "skvideo", "torchcodec"}
-MODEL_LIBRARIES = {"easyocr", "huggingface_hub", "onnxruntime", "open_clip", "rapidocr", "timm", "torchvision", "transformers"}
-SVD_MAY_KNOW = {"clip", "manifest", "dataset", "motion_bucket", "media", "models", "config", "errors", "svd"}
+MODEL_LIBRARIES = {"diffusers", "easyocr", "huggingface_hub", "onnxruntime", "open_clip", "rapidocr", "timm", "torchvision", "transformers"}
+SVD_MAY_KNOW = {"clip", "manifest", "dataset", "batches", "motion_bucket", "media", "models", "config", "errors", "svd"}
 HEAVY = ("torch", "ray", "pandas", "scenedetect")
 
 

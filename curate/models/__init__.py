@@ -35,6 +35,8 @@ _BUILDERS = {
     "laion_head": ("curate.models.laion", "head_forward"),
     "ppocr": ("curate.models.ocr", "ppocr_forward"),
     "craft": ("curate.models.ocr", "craft_forward"),
+    "svd_vae": ("curate.models.svd", "vae_forward"),
+    "svd_image_encoder": ("curate.models.svd", "image_forward"),
 }
 
 

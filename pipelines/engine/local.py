@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from pipelines.events import Report
-from pipelines.shard import ShardTask, ShardWork
+from pipelines.work import Task, Work
 
 
-def run(tasks: Sequence[ShardTask], work: ShardWork, report: Report) -> None:
+def run(tasks: Sequence[Task], work: Work, report: Report) -> None:
     """Runs every task here. A crash of a decoder is a crash of this process: use the ray engine for input that is not trusted."""
     worker = work.open()
     for task in tasks:

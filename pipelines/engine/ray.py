@@ -17,10 +17,15 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from curate.errors import ConfigError, CurateError
 from curate.models import Forward, ModelSpec, load_model
 from pipelines.events import Event, Report, WorkerDied
-from pipelines.shard import ShardTask, ShardWork, read_note
+from pipelines.work import Task, Work
 
 POLL_S = 0.25
-TORCH_MODELS = ("clip_image", "clip_text")  # worth an actor; text detection runs on the CPU, a LAION head is one dot product
+TORCH_MODELS = (
+    "clip_image",
+    "clip_text",
+    "svd_vae",
+    "svd_image_encoder",
+)  # worth an actor; text detection runs on the CPU, a LAION head is one dot product
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -51,11 +56,11 @@ class _Inbox:
 class _Worker:
     """One process that decodes. Opens its scorers once, then takes shards."""
 
-    def __init__(self, work: ShardWork, inbox: Any) -> None:
+    def __init__(self, work: Work, inbox: Any) -> None:
         self._worker = work.open()
         self._inbox = inbox
 
-    def run(self, task: ShardTask) -> None:
+    def run(self, task: Task) -> None:
         self._worker.run(task, lambda event: self._inbox.put.remote(event) and None)
 
 
@@ -80,13 +85,13 @@ class _HostedModels:
         return forward
 
 
-def run(tasks: Sequence[ShardTask], work: ShardWork, report: Report, settings: RaySettings) -> None:
+def run(tasks: Sequence[Task], work: Work, report: Report, settings: RaySettings) -> None:
     """Runs every task on Ray actors. Raises what the work raises (`CurateError`), after stopping the workers."""
     workers, max_attempts = settings.workers, settings.max_attempts
     _start(workers, settings.address)
     try:
         if settings.model_actors:
-            work = replace(work, models=replace(work.models, loader=_HostedModels(_hosts(settings.model_actors, work.models.device))))
+            work = work.with_models(replace(work.models, loader=_HostedModels(_hosts(settings.model_actors, work.models.device))))
         _Run(work, report, workers or int(ray.cluster_resources().get("CPU", 1)), max_attempts).run(tasks)
     finally:
         ray.shutdown()
@@ -120,14 +125,14 @@ def _start(workers: int, address: str | None) -> None:
 class _Run:
     """The driver's side: who works on what, who died, and what is left."""
 
-    def __init__(self, work: ShardWork, report: Report, workers: int, max_attempts: int) -> None:
+    def __init__(self, work: Work, report: Report, workers: int, max_attempts: int) -> None:
         self._work, self._report, self._workers, self._max_attempts = work, report, workers, max_attempts
         self._inbox: Any = ray.remote(num_cpus=0)(_Inbox).remote()
         self._deaths: Counter[str] = Counter()
-        self._queue: deque[ShardTask] = deque()
-        self._running: dict[Any, tuple[Any, ShardTask]] = {}
+        self._queue: deque[Task] = deque()
+        self._running: dict[Any, tuple[Any, Task]] = {}
 
-    def run(self, tasks: Sequence[ShardTask]) -> None:
+    def run(self, tasks: Sequence[Task]) -> None:
         self._queue.extend(tasks)
         for _ in range(min(self._workers, len(tasks))):
             self._give(self._new_worker())
@@ -159,16 +164,16 @@ class _Run:
             worker = self._new_worker()
         self._give(worker)
 
-    def _bury(self, task: ShardTask, error: Exception) -> None:
+    def _bury(self, task: Task, error: Exception) -> None:
         """Puts the dead worker's shard back, without the source it died on once that one has had its attempts."""
-        key = read_note(self._work.output, task.shard_id)
+        key = self._work.notes.read(task.name)
         if key is None:
-            raise CurateError(f"a worker died before it opened a source of shard {task.shard_id}: {_first_line(error)}")
+            raise CurateError(f"a worker died before it began on anything of shard {task.name}: {_first_line(error)}")
         self._deaths[key] += 1
         reason = "out of memory" if isinstance(error, OutOfMemoryError) else "the worker process died (crash in a decoder, or killed)"
         self._report(WorkerDied(key, reason, self._deaths[key], self._max_attempts))
         if self._deaths[key] >= self._max_attempts:
-            task = replace(task, quarantined={**task.quarantined, key: reason})
+            task = task.without(key, reason)
         self._queue.appendleft(task)
 
     def _drain(self) -> None:
