@@ -121,7 +121,7 @@ def _pilot(plan: Plan) -> list[Sample]:
 
 def _weights(settings: Export) -> Any:
     folders = weights_folders(Config(models=settings.common.models))
-    return resolve({settings.common.layout: settings.layout}, folders, allow_download=True)
+    return resolve({settings.common.layout: settings.layout}, folders, allow_download=True, what="layout")
 
 
 def _plan(settings: Export) -> Plan:

@@ -3,13 +3,14 @@
 A clip that cannot be made or does not verify is reported and listed nowhere; the rest of the shard goes on.
 """
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curate.errors import CurateError, SourceError
+from curate.errors import CurateError, ExportError, SourceError
 from curate.export import Layout, Made, Maker, Sample, ShardName
 from curate.export.folder import OutFolder
 from curate.export.index import index_table
@@ -94,7 +95,9 @@ class ExportWorker:
             clip, message = task.clips[place], None
             try:
                 made[place] = self._make_clip(task, clip, spool)
-            except CurateError as error:
+            except (CurateError, OSError) as error:
+                if is_disk_full(error):
+                    raise ExportError(f"no space is left for clips ({error}); make room, then start the same command again") from error
                 message = str(error)
                 failed[clip.clip_id] = {"source_key": clip.source_key, "message": message}
             report(ClipDone(clip.clip_id, message, clip.span.duration_s))
@@ -110,6 +113,15 @@ class ExportWorker:
         if isinstance(samples, str):
             raise CurateError(samples)
         return [self._maker.make(sample, spool) for sample in samples]
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether there is no space behind an error: that is no fault of the clip, and others would fail as well."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__
+    return False
 
 
 def spool_folder(out: OutFolder) -> Path:

@@ -193,12 +193,19 @@ def picks(clip: KeptClip, fps: Fraction | None) -> np.ndarray | str:
     wanted = clip.span.start_ns + (np.arange(int((clip.span.end_ns - clip.span.start_ns) * fps / NS_PER_S)) * NS_PER_S / float(fps)).astype(
         np.int64
     )
-    right = np.clip(np.searchsorted(times_ns, wanted), 1, len(times_ns) - 1) if len(times_ns) > 1 else np.zeros(len(wanted), int)
+    # Where little moves, some frames count as repeats of others: then all frames are there to choose from.
+    for candidates in (times_ns, clip.times_ns):
+        found = nearest(candidates, wanted)
+        if len(np.unique(found)) == len(found):
+            return found
+    return f"rate uneven: frames would be repeated at {float(fps):g} fps"
+
+
+def nearest(times_ns: np.ndarray, wanted_ns: np.ndarray) -> np.ndarray:
+    """int64, of `wanted_ns`' length: the time nearest to each; of two the earlier."""
+    right = np.minimum(np.searchsorted(times_ns, wanted_ns), len(times_ns) - 1)
     left = np.maximum(right - 1, 0)
-    nearest = np.where(wanted - times_ns[left] <= times_ns[right] - wanted, left, right)
-    if len(np.unique(nearest)) < len(nearest):
-        return f"rate uneven: pictures would be repeated at {float(fps):g} fps"
-    return times_ns[nearest]
+    return np.where(np.abs(wanted_ns - times_ns[left]) <= np.abs(times_ns[right] - wanted_ns), times_ns[left], times_ns[right])
 
 
 class VideoMaker(Maker):

@@ -156,9 +156,15 @@ class ResolvedWeights:
 
 
 def resolve(
-    scorers: Mapping[str, Any], search: Sequence[Path] = (), allow_download: bool = False, optional: Collection[str] = ()
+    scorers: Mapping[str, Any],
+    search: Sequence[Path] = (),
+    allow_download: bool = False,
+    optional: Collection[str] = (),
+    what: str = "scorer",
 ) -> ResolvedWeights:
-    """Locates the weights of every scorer that declares `weights()`, so that a run starts with all of them or not at all.
+    """Locates the weights of everything that declares `weights()`, so that a run starts with all of them or not at all.
+
+    `what` is what the bearers are called in messages.
 
     Raises one `MissingWeightsError` that holds every message of the scorers that are not `optional`.
     """
@@ -173,7 +179,7 @@ def resolve(
         else:
             paths.update(found)
     if missing:
-        raise MissingWeightsError("\n".join(f"scorer {name}: {message}" for name, message in missing.items()))
+        raise MissingWeightsError("\n".join(f"{what} {name}: {message}" for name, message in missing.items()))
     return ResolvedWeights(paths, absent)
 
 

@@ -42,7 +42,7 @@ def format_dry_run(found: Estimate, layout: str) -> str:
     lines = [f"{layout}: {sum(plan.num_clips.values()):,} clips in {len(plan.shards):,} shards would be written"]
     for name, count in plan.num_clips.items():
         if count:
-            lines.append(f"  {name:<6} {count:>10,} clips  {plan.num_samples[name]:>10,} samples  {plan.duration_s[name] / 3600:>10,.2f} h")
+            lines.append(f"  {name:<6} {count:>10,} clips  {plan.num_samples[name]:>10,} samples  {plan.duration_s[name] / 3600:>10,.3g} h")
     lines.append(f"  size   about {found.num_bytes / 1e9:,.3g} GB, from {found.num_pilot} samples that were made and thrown away")
     lines += _refused(plan)
     lines += [f"  could not be made in the trial: {problem}" for problem in found.problems]
@@ -54,7 +54,7 @@ def format_export(result: Outcome, layout: str, out: str) -> str:
     plan = result.plan
     splits = ", ".join(f"{count:,} {name}" for name, count in plan.num_clips.items() if count)
     size = f", {result.num_bytes / 1e9:,.3g} GB" if result.num_bytes else ""
-    lines = [f"{layout}: {result.num_samples:,} samples, {result.duration_s / 3600:,.2f} h{size} in {out}  ({splits} clips planned)"]
+    lines = [f"{layout}: {result.num_samples:,} samples, {result.duration_s / 3600:,.3g} h{size} in {out}  ({splits} clips planned)"]
     lines += _refused(plan)
     if result.failed:
         lines.append(f"  failed: {len(result.failed):,} clips; they are in no index:")

@@ -64,6 +64,15 @@ def test_pictures_shown_twice_count_once() -> None:
     assert set(taken(picks(twos, Fraction(8))).tolist()) <= set(twos.distinct_ns.tolist())
 
 
+def test_where_little_moves_frames_that_count_as_repeats_fill_the_gaps() -> None:
+    """Eight frames in a row held for duplicates leave a gap of 360 ms; at 16 fps a picture is wanted every 62.5 ms."""
+    one = clip(25, 6)
+    one.is_duplicate[40:48] = True
+    found = taken(picks(one, Fraction(16)))
+    assert len(found) == 96 and len(set(found.tolist())) == 96
+    assert set(found.tolist()) & set(one.times_ns[40:48].tolist())
+
+
 def test_counts_follow_the_rule_and_come_from_the_middle() -> None:
     rule = Target(Fraction(16), frame_step=4, frame_offset=1, min_frames=5, max_frames=81)
     assert [rule.num_frames(n) for n in (4, 5, 8, 9, 80, 81, 500)] == [None, 5, 5, 9, 77, 81, 81]
