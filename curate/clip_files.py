@@ -20,8 +20,8 @@ from curate.clip import Box
 from curate.decide.rules import Rule
 from curate.errors import ConfigError, ExportError, SourceError
 from curate.export.folder import OutFolder
-from curate.kept import read_kept, select_rows
-from curate.manifest import Manifest, Run
+from curate.kept import motion_scorer, read_kept, select_rows
+from curate.manifest import Manifest
 from curate.sources import Source
 
 NEEDED = ("file", "file_times_ns", "file_is_duplicate", "file_width", "file_height")
@@ -134,7 +134,7 @@ def _of_manifest(path: str | Path, rules: Mapping[str, Rule], column: str) -> Cl
     own |= dict.fromkeys(("member_offset", "member_size"), pa.nulls(len(kept), pa.int64()))
     run = Manifest.open(path).read_run()
     made_from = {} if run is None else {"pass": run.pass_fingerprint, "scorer": run.scorers.get("motion")}
-    return ClipFiles(_table(kept, own, column), _motion_scorer(run), made_from, "scanned; run the same `curate run` again")
+    return ClipFiles(_table(kept, own, column), motion_scorer(run), made_from, "scanned; run the same `curate run` again")
 
 
 def _of_export(
@@ -168,7 +168,7 @@ def _of_export(
         "etag": pa.nulls(len(index), pa.string()),
         "mtime_ns": none,
     }
-    return ClipFiles(_table(index, own | _picture_of_file(index), column), _motion_scorer(None), {}, "exported; export again")
+    return ClipFiles(_table(index, own | _picture_of_file(index), column), motion_scorer(None), {}, "exported; export again")
 
 
 def _picture_of_file(index: pa.Table) -> dict[str, Any]:
@@ -183,10 +183,3 @@ def _table(clips: pa.Table, own: Mapping[str, Any], column: str) -> pa.Table:
     has_score = column in clips.column_names
     score = clips[column].cast(pa.float64()) if has_score else pa.nulls(len(clips), pa.float64())
     return pa.table({**shared, "score": score, **own})
-
-
-def _motion_scorer(run: Run | None) -> scorers.ScorerLike:
-    """The scorer of the manifest with its parameters; with the defaults where none ran under that name."""
-    entry = (run.config.get("scorers") or {}).get("motion") if run is not None else None
-    found: scorers.ScorerLike = scorers.load("motion")(**{name: value for name, value in (entry or {}).items() if name != "optional"})
-    return found

@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from curate import scorers
 from curate.clip import NS_PER_S, Box, Span
 from curate.decide.judge import breaks
 from curate.decide.quantiles import freeze
 from curate.decide.rules import Rule, rule_problem
 from curate.errors import ConfigError, ManifestError
-from curate.manifest import Manifest
-from curate.scorers import Column
+from curate.manifest import Manifest, Run
+from curate.scorers import Column, ScorerLike
 
 IDENTITY = ("size_bytes", "etag", "mtime_ns")
 
@@ -60,10 +61,14 @@ class KeptClip:
 
 
 class KeptClips(Sequence[KeptClip]):
-    """The kept clips in the manifest's order. Holds one Arrow table; about 2.5 kB a clip of 300 frames."""
+    """The kept clips in the manifest's order. Holds one Arrow table; about 2.5 kB a clip of 300 frames.
 
-    def __init__(self, table: pa.Table) -> None:
+    `motion_scorer` is the scorer that measured their motion, with its parameters; with the defaults where that is not known.
+    """
+
+    def __init__(self, table: pa.Table, motion_scorer: ScorerLike | None = None) -> None:
         self.table = table
+        self.motion_scorer = motion_scorer or scorers.load("motion")()
         self._names = [name for name in table.column_names if name not in ("frame_times_ns", "frame_is_duplicate", *IDENTITY)]
 
     def __len__(self) -> int:
@@ -75,7 +80,7 @@ class KeptClips(Sequence[KeptClip]):
     def __getitem__(self, index: slice) -> "KeptClips": ...
     def __getitem__(self, index: int | slice) -> "KeptClip | KeptClips":
         if isinstance(index, slice):
-            return KeptClips(self.table.take(np.arange(len(self))[index]))
+            return self.taken(pa.array(np.arange(len(self))[index]))
         row = self.table.slice(range(len(self))[index], 1)
         values = {name: row[name][0].as_py() for name in (*self._names, *IDENTITY)}
         snapped = None
@@ -96,6 +101,10 @@ class KeptClips(Sequence[KeptClip]):
             caption=values["caption"],
             columns={name: values[name] for name in self._names},
         )
+
+    def taken(self, rows: pa.Array) -> "KeptClips":
+        """The clips at these places, in that order."""
+        return KeptClips(self.table.take(rows), self.motion_scorer)
 
     def __iter__(self) -> Iterator[KeptClip]:
         return (self[i] for i in range(len(self)))
@@ -118,7 +127,14 @@ def read_kept(folder: str | Path, select: Mapping[str, Rule] | None = None) -> K
         kept = kept.append_column(name, pc.take(sources[name], place))
     for name in ("frame_times_ns", "frame_is_duplicate"):
         kept = kept.append_column(name, frames[name])
-    return KeptClips(kept)
+    return KeptClips(kept, motion_scorer(manifest.read_run()))
+
+
+def motion_scorer(run: Run | None) -> ScorerLike:
+    """The scorer of a manifest's run with its parameters; with the defaults where none ran under that name."""
+    entry = (run.config.get("scorers") or {}).get("motion") if run is not None else None
+    found: ScorerLike = scorers.load("motion")(**{name: value for name, value in (entry or {}).items() if name != "optional"})
+    return found
 
 
 def select_rows(kept: pa.Table, select: Mapping[str, Rule]) -> pa.Table:

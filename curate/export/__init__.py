@@ -23,7 +23,7 @@ import pyarrow as pa
 from curate.config import Section
 from curate.errors import ConfigError
 from curate.export.folder import OutFolder
-from curate.kept import KeptClip
+from curate.kept import KeptClip, KeptClips
 from curate.models import Models, Weight
 
 Split = Literal["train", "val"]
@@ -123,7 +123,7 @@ class Layout(Section, ABC):
         """What has to be there before anything starts."""
         return ()
 
-    def prepare(self, clips: Sequence[KeptClip]) -> "Layout":
+    def prepare(self, clips: KeptClips) -> "Layout":
         """Looks at all planned clips once, before the first is made (a distribution to fit); returns the layout to work with."""
         del clips
         return self

@@ -83,7 +83,7 @@ class Encoder(Maker):
 
     def __init__(self, layout: Layout, models: Models) -> None:
         self._layout = layout
-        self._reader = WindowReader(layout.map)
+        self._reader = WindowReader(layout.map, layout.scorer)
         wanted = encoder_weights(layout.model)
         vae_config = models.path(wanted.vae_config)
         self._vae = models.load(vae_spec(vae_config, models.path(wanted.vae), layout.chunk))

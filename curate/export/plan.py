@@ -67,7 +67,7 @@ def make_plan(kept: KeptClips, layout: Layout, seed: int, val_fraction: float, s
         lengths.append((len(samples), sum(sample.duration_s for sample in samples), sum(sample.num_frames for sample in samples)))
         if limit_clips is not None and len(can) == limit_clips:
             break
-    held = KeptClips(kept.table.take(pa.array(can, pa.int64())))
+    held = kept.taken(pa.array(can, pa.int64()))
     plan.layout = layout.prepare(held)
     is_val = split(held.table, seed, val_fraction)
     for name in ("train", "val"):
@@ -77,7 +77,7 @@ def make_plan(kept: KeptClips, layout: Layout, seed: int, val_fraction: float, s
         plan.duration_s[name] = sum(lengths[i][1] for i in rows)
         for number, first in enumerate(range(0, len(rows), shard_clips)):
             part = pa.array(rows[first : first + shard_clips])
-            plan.shards.append(Shard(ShardName(name, number), KeptClips(held.table.take(part))))
+            plan.shards.append(Shard(ShardName(name, number), held.taken(part)))
     plan.num_frames = sum(length[2] for length in lengths)
     return plan
 

@@ -77,7 +77,7 @@ class FrameFolders(Maker):
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._reader = WindowReader(layout.map)
+        self._reader = WindowReader(layout.map, layout.scorer)
 
     def make(self, sample: Sample, spool: Path) -> Made:
         shown = self._reader.read(sample)

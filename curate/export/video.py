@@ -21,7 +21,7 @@ from curate.clip import NS_PER_S, Box, Span
 from curate.export import Layout, Made, Maker, Sample, ShardName
 from curate.export.folder import OutFolder
 from curate.framing import Framing, fit, nearest_bucket, too_small
-from curate.kept import KeptClip
+from curate.kept import KeptClip, KeptClips
 from curate.media.cut import CutFile, Encoding, Take, cut_copy, cut_exact
 
 CONFORM = 0.025  # a rate this near to the wanted one is relabelled: 23.976 for 24, 29.97 for 30
@@ -98,7 +98,7 @@ class VideoLayout(Layout):
         self.encoding()
         return self
 
-    def prepare(self, clips: Sequence[KeptClip]) -> "VideoLayout":
+    def prepare(self, clips: KeptClips) -> "VideoLayout":
         """Finds out whether the encoder works here before a clip is cut."""
         del clips
         if self.cut == "exact":

@@ -25,15 +25,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr, field_validator
 
-from curate import scorers
 from curate.clip import Box
 from curate.errors import CurateError, ExportError
 from curate.export import Finished, Layout, Sample
 from curate.export.folder import OutFolder
 from curate.framing import Framing, nearest_bucket
-from curate.kept import KeptClip
+from curate.kept import KeptClip, KeptClips
 from curate.media.access import FrameAccess
 from curate.motion_bucket import MotionBuckets, fit_corpus
+from curate.scorers import ScorerLike
 from curate.window_motion import WindowMotion, has_pairs
 from curate.windows import Windows, WindowSpec, fps_id, window_fps, windows
 
@@ -91,6 +91,7 @@ class WindowLayout(Layout):
         None, description="file with the map from motion score to bucket; null fits one to the clips of this export"
     )
     _map: MotionBuckets | None = PrivateAttr(None)
+    _scorer: ScorerLike | None = PrivateAttr(None)
 
     @field_validator("sizes", mode="before")
     @classmethod
@@ -117,9 +118,16 @@ class WindowLayout(Layout):
             raise ExportError("motion buckets have not been fitted: the layout that `prepare` returns has them")
         return self._map
 
-    def prepare(self, clips: Sequence[KeptClip]) -> "WindowLayout":
+    @property
+    def scorer(self) -> ScorerLike:
+        """The scorer that measured the clips, which measures their windows too."""
+        assert self._scorer is not None, "the layout is prepared before it is opened"
+        return self._scorer
+
+    def prepare(self, clips: KeptClips) -> "WindowLayout":
         """The layout with its motion buckets. Raises `ExportError` where the clips have no motion score, or the file cannot be read."""
         prepared = self.model_copy()
+        prepared._scorer = clips.motion_scorer
         if self.motion_buckets is not None:
             prepared._map = MotionBuckets.load(self.motion_buckets)
         elif len(clips):
@@ -127,7 +135,7 @@ class WindowLayout(Layout):
         return prepared
 
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "map": None if self._map is None else self._map.sha256}
+        return {**super().identity(), "map": None if self._map is None else self._map.sha256, "scorer": repr(self._scorer)}
 
     def plan(self, clip: KeptClip) -> list[Sample] | str:
         framing = framed(clip.active, self.sizes, self.max_enlarge)
@@ -154,9 +162,9 @@ class Shown:
 class WindowReader:
     """Reads windows from their sources, exact to the frame, and measures them; one for each worker."""
 
-    def __init__(self, buckets: MotionBuckets) -> None:
+    def __init__(self, buckets: MotionBuckets, scorer: ScorerLike) -> None:
         self._buckets = buckets
-        self._motion = WindowMotion(buckets.column, scorers.load("motion")())
+        self._motion = WindowMotion(buckets.column, scorer)
         self._access = FrameAccess(MAX_OPEN)
 
     def read(self, sample: Sample) -> Shown:

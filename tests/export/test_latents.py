@@ -103,7 +103,7 @@ def test_latents_are_those_of_the_real_vae_for_the_frames_of_the_source(made: Pa
     samples = {sample.sample_id: sample for plan in plans if not isinstance(plan, str) for sample in plan}
     vae = diffusers.AutoencoderKLTemporalDecoder.from_pretrained(model / "vae").eval()
     for row in lines(made)[:3]:
-        frames = WindowReader(layout.map).read(samples[row["sample_id"]]).frames_THWC
+        frames = WindowReader(layout.map, layout.scorer).read(samples[row["sample_id"]]).frames_THWC
         tensors, metadata = opened(made, row)
         with torch.no_grad():
             expected = vae.encode(torch.from_numpy(frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)).latent_dist.mode()

@@ -339,6 +339,6 @@ def test_windows_are_planned_once_and_measured_alike_wherever_they_are_read(made
         samples = ready.plan(clip)
         assert not isinstance(samples, str)
         for sample in samples[:1]:
-            shown = WindowReader(ready.map).read(sample)
+            shown = WindowReader(ready.map, ready.scorer).read(sample)
             assert shown.facts["motion_score"] == by_id[sample.sample_id]["motion_score"]
             assert np.array_equal(shown.frames_THWC[-1], rgb(made / by_id[sample.sample_id]["frames"][-1]))
