@@ -213,10 +213,10 @@ def test_an_object_store_gets_the_same_files(manifest: Path, tmp_path: Path, mon
     store = fsspec.filesystem("memory")
     monkeypatch.setattr(store, "store", {})
     export(settings(manifest, tmp_path / "out", val_fraction=0.4))
-    result = export(settings(manifest, "memory://bucket/set", val_fraction=0.4))
+    result = export(settings(manifest, "memory://exports/set", val_fraction=0.4))
     assert not result.failures
     there = {
-        name.removeprefix("/bucket/set/"): store.cat_file(name) for name in store.find("/bucket/set") if not name.endswith("export.json")
+        name.removeprefix("/exports/set/"): store.cat_file(name) for name in store.find("/exports/set") if not name.endswith("export.json")
     }
     assert there == contents(tmp_path / "out")
-    export(settings(manifest, "memory://bucket/set", val_fraction=0.4))
+    export(settings(manifest, "memory://exports/set", val_fraction=0.4))
