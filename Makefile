@@ -46,8 +46,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+# Two files at a time; the demo's videos, which many tests read, are there before.
+test: lint demo-media
+	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 clean:
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

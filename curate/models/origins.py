@@ -121,7 +121,7 @@ class OpenClipTag:
         faults = []
         for file in files:
             try:
-                return _from_hub(repository, file, target.with_suffix(Path(file).suffix))
+                return from_hub(repository, file, target.with_suffix(Path(file).suffix))
             except MissingWeightsError as error:
                 faults.append(str(error))
         if url:
@@ -161,7 +161,7 @@ def _download(url: str, part: Path) -> None:
         raise MissingWeightsError(f"{url} broke off after {part.stat().st_size} of {expected} bytes")
 
 
-def _from_hub(repository: str, file: str, target: Path) -> Path:
+def from_hub(repository: str, file: str, target: Path) -> Path:
     """Downloads through huggingface_hub, which knows mirrors and tokens. A quick HEAD goes first: its own retries offline take 23 s."""
     from huggingface_hub import hf_hub_download, hf_hub_url
     from huggingface_hub.constants import HF_HUB_OFFLINE

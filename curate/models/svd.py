@@ -27,7 +27,7 @@ import numpy as np
 from curate.errors import MissingWeightsError
 from curate.models import ModelSpec, Weight, WrongWeightsError
 from curate.models.clip import one_thread
-from curate.models.origins import _from_hub
+from curate.models.origins import from_hub
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ class HubFolder:
         faults = []
         for file in self.files:
             try:
-                return _from_hub(self.repository, file, target.with_name(Path(file).name))
+                return from_hub(self.repository, file, target.with_name(Path(file).name))
             except MissingWeightsError as error:
                 faults.append(str(error))
         raise MissingWeightsError("; ".join(faults))
@@ -189,17 +189,17 @@ def load_vae(paths: Sequence[str], dtype: "torch.dtype") -> Any:
     """`diffusers.AutoencoderKLTemporalDecoder` from (config, weights). Raises `WrongWeightsError` where keys do not fit."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    return _loaded(AutoencoderKLTemporalDecoder, paths, dtype)
+    return loaded(AutoencoderKLTemporalDecoder, paths, dtype)
 
 
 def load_image_encoder(paths: Sequence[str], dtype: "torch.dtype") -> Any:
     """`transformers.CLIPVisionModelWithProjection` from (config, weights). Raises `WrongWeightsError` as `load_vae` does."""
     from transformers import CLIPVisionModelWithProjection
 
-    return _loaded(CLIPVisionModelWithProjection, paths, dtype)
+    return loaded(CLIPVisionModelWithProjection, paths, dtype)
 
 
-def _loaded(kind: Any, paths: Sequence[str], dtype: "torch.dtype") -> Any:
+def loaded(kind: Any, paths: Sequence[str], dtype: "torch.dtype") -> Any:
     """What a file lacks `from_pretrained` fills with random numbers and only warns, so its report is looked at."""
     config, weights = (Path(path) for path in paths)
     if config.parent != weights.parent:
