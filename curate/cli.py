@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dry-run", action="store_true", help="say how many clips, hours and gigabytes it would be; writes nothing")
     export.add_argument("--config", metavar="FILE", help="YAML file with any of the keys; words change it")
     export.epilog = "layout= and out= must be given. Keys of a layout: docs/export.md, or `curate config schema --layout NAME --markdown`"
+    _add_svd(commands)
     _add_config(commands)
     _add_models(commands)
     return parser
@@ -120,6 +121,19 @@ def _add_config(commands: Any) -> None:
     schema.set_defaults(call=_config_schema)
     schema.add_argument("--layout", metavar="NAME", help="the keys of `curate export` with this layout instead")
     schema.add_argument("--markdown", action="store_true", help="the same as a table for people")
+
+
+def _add_svd(commands: Any) -> None:
+    svd = commands.add_parser("svd", help="fine-tune Stable Video Diffusion on curated clips, and make clips with it")
+    actions = svd.add_subparsers(dest="action", metavar="ACTION", required=True)
+    finetune = actions.add_parser("finetune", help="train on a manifest or an export; started again, it goes on from the last checkpoint")
+    finetune.set_defaults(call=_svd_finetune)
+    _ARGUMENTS["config"](finetune)
+    generate = actions.add_parser("generate", help="make clips from pictures")
+    generate.set_defaults(call=_svd_generate)
+    generate.add_argument("input", metavar="INPUT", help="a picture, or a YAML file such as configs/svd_generate.yaml")
+    for action in (finetune, generate):
+        _ARGUMENTS["words"](action)
 
 
 def _add_models(commands: Any) -> None:
@@ -243,6 +257,33 @@ def _export(args: argparse.Namespace) -> int:
     for failure in result.failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if result.failures else 0
+
+
+def _svd_finetune(args: argparse.Namespace) -> int:
+    from curate.svd.settings import load_finetune
+
+    settings = load_finetune(args.config, args.words)
+    from pipelines.finetune import finetune
+
+    result = finetune(settings, sys.stderr)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    losses = "" if result.last_validation is None else f", validation loss {result.first_validation:.4f} -> {result.last_validation:.4f}"
+    print(f"{result.steps:,} steps{losses}, {result.seconds:.0f} s; weights: {result.weights}")
+    return 0
+
+
+def _svd_generate(args: argparse.Namespace) -> int:
+    from curate.svd.generate_config import load_generate
+
+    settings = load_generate(args.input, args.words)
+    from pipelines.generate import describe, generate
+
+    result = generate(settings, sys.stderr)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(describe(result))
+    return 0
 
 
 def _config_validate(args: argparse.Namespace) -> int:

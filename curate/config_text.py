@@ -14,7 +14,7 @@ import yaml
 
 from curate.errors import ConfigError
 
-VERBATIM = ("input", "output", "models", "ray_address", "manifest", "out", "layout", "name", "licence")
+VERBATIM = ("input", "output", "models", "ray_address", "manifest", "out", "layout", "name", "licence", "data", "init")
 """Keys whose words are taken as they are: a path may hold what YAML would read as syntax."""
 
 MAX_DEPTH = 20

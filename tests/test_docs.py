@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from curate import export_docs, scorers
+from curate import export_docs, scorers, svd_docs
 from curate.clip import NS_PER_S, Box, Span
 from curate.decide.rules import Rule
 from curate.samples import ClipSamples, SourceFacts, Track
@@ -81,3 +81,7 @@ def test_every_room_is_in_the_tree(page):
 def test_the_page_on_exports_is_what_the_layouts_say():
     page = ROOT / "docs" / "export.md"
     assert page.read_text(encoding="utf-8") == export_docs.render(), "run: python -m curate.export_docs docs/export.md"
+
+
+def test_the_page_on_svd_is_what_the_settings_say():
+    assert (ROOT / "docs" / "svd.md").read_text(encoding="utf-8") == svd_docs.render(), "run: python -m curate.svd_docs docs/svd.md"

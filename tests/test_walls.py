@@ -13,7 +13,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MEDIA_LIBRARIES = {"av", "decord", "imageio", "moviepy", "skvideo", "torchcodec"}
 MODEL_LIBRARIES = {"diffusers", "easyocr", "huggingface_hub", "onnxruntime", "open_clip", "rapidocr", "timm", "torchvision", "transformers"}
-SVD_MAY_KNOW = {"clip", "manifest", "dataset", "batches", "motion_bucket", "media", "models", "config", "config_text", "config_problems", "errors", "svd"}
+SVD_MAY_KNOW = {
+    "clip",
+    "manifest",
+    "dataset",
+    "batches",
+    "motion_bucket",
+    "media",
+    "models",
+    "config",
+    "config_text",
+    "config_problems",
+    "errors",
+    "svd",
+}
 HEAVY = ("torch", "ray", "pandas", "scenedetect")
 
 

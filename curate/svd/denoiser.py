@@ -40,7 +40,8 @@ class Denoiser:
         """F, the raw output (B, T, C, H, W): the prediction of v = (noise - sigma x0) / sqrt(1 + sigma^2), in the network's dtype."""
         factors = Preconditioning.of(sigma_B.float())
         num_frames = noisy_BTCHW.shape[1]
-        scaled = noisy_BTCHW * factors.c_in[:, None, None, None, None].to(noisy_BTCHW.dtype)
+        # In float32: c_in rounded to bfloat16 would scale everything by up to 0.2 % too much or too little.
+        scaled = (noisy_BTCHW.float() * factors.c_in[:, None, None, None, None]).to(noisy_BTCHW.dtype)
         beside = cond.cond_latents_BCHW[:, None].expand(-1, num_frames, -1, -1, -1).to(scaled.dtype)
         output: torch.Tensor = self.unet(
             torch.cat([scaled, beside], dim=2),
