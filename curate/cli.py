@@ -266,8 +266,6 @@ def _svd_finetune(args: argparse.Namespace) -> int:
     from pipelines.finetune import finetune
 
     result = finetune(settings, sys.stderr)
-    for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
     losses = "" if result.last_validation is None else f", validation loss {result.first_validation:.4f} -> {result.last_validation:.4f}"
     print(f"{result.steps:,} steps{losses}, {result.seconds:.0f} s; weights: {result.weights}")
     return 0
