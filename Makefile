@@ -1,7 +1,8 @@
 # `make demo` and `make test` set everything up themselves. They need Python 3.11 or later, make and the package index.
 #
 #   make demo     build the demo's videos, curate them on Ray, print what the manifest says
-#   make test     lint, types and tests
+#   make test     lint, types and the everyday tests
+#   make slow     the tests that take long
 #   make venv     only set up .venv
 #   make readers  a trainer's own data code for the tests (without it they skip)
 #
@@ -18,7 +19,7 @@ RUN_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv readers demo demo-media test lint clean
+.PHONY: help venv readers demo demo-media test slow lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -48,7 +49,10 @@ lint: $(STAMP)
 
 # Two files at a time; the demo's videos, which many tests read, are there before.
 test: lint demo-media
-	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not gpu and not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
+
+slow: demo-media
+	$(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 clean:
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -10,14 +10,34 @@ workers have fetched ahead:
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from curate.dataset import CuratedClips, Draw, Item
+from curate.dataset import Draw, Item
 from curate.errors import ExportError
+
+
+class SizedItems(Protocol):
+    """What batches are made of: `curate.dataset.CuratedClips`, or another source of windows; its attributes decide the order."""
+
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def spec(self) -> Any:
+        """What else the items depend on; its text is compared when batches are resumed."""
+        ...
+
+    @property
+    def item_sizes(self) -> np.ndarray:
+        """int64[len]: size of each item, as index in `sizes`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def clip_ids(self) -> list[str]: ...
 
 
 class BucketBatches(Sampler[list[Draw]]):
@@ -31,7 +51,7 @@ class BucketBatches(Sampler[list[Draw]]):
 
     def __init__(
         self,
-        clips: CuratedClips,
+        clips: SizedItems,
         batch_size: int,
         *,
         seed: int = 0,

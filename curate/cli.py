@@ -129,10 +129,17 @@ def _add_svd(commands: Any) -> None:
     finetune = actions.add_parser("finetune", help="train on a manifest or an export; started again, it goes on from the last checkpoint")
     finetune.set_defaults(call=_svd_finetune)
     _ARGUMENTS["config"](finetune)
+    finetune.epilog = "several GPUs: under torchrun, or engine=ray workers=8 (Ray Train). Every key: docs/svd.md"
     generate = actions.add_parser("generate", help="make clips from pictures")
     generate.set_defaults(call=_svd_generate)
     generate.add_argument("input", metavar="INPUT", help="a picture, or a YAML file such as configs/svd_generate.yaml")
-    for action in (finetune, generate):
+    evaluate = actions.add_parser("evaluate", help="measure what a model makes: motion against the asked bucket, and before against after")
+    evaluate.set_defaults(call=_svd_evaluate)
+    _ARGUMENTS["config"](evaluate)
+    tiny = actions.add_parser("tiny", help="make a model of a few layers, to try fine-tuning and generating on a CPU")
+    tiny.set_defaults(call=_svd_tiny)
+    tiny.add_argument("out", metavar="OUT", help="folder that is written; data= names the manifest or export whose frames its VAE learns")
+    for action in (finetune, generate, evaluate, tiny):
         _ARGUMENTS["words"](action)
 
 
@@ -266,6 +273,8 @@ def _svd_finetune(args: argparse.Namespace) -> int:
     from pipelines.finetune import finetune
 
     result = finetune(settings, sys.stderr)
+    if result.rank:
+        return 0  # one of several processes says it
     losses = "" if result.last_validation is None else f", validation loss {result.first_validation:.4f} -> {result.last_validation:.4f}"
     print(f"{result.steps:,} steps{losses}, {result.seconds:.0f} s; weights: {result.weights}")
     return 0
@@ -281,6 +290,27 @@ def _svd_generate(args: argparse.Namespace) -> int:
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     print(describe(result))
+    return 0
+
+
+def _svd_evaluate(args: argparse.Namespace) -> int:
+    from curate.svd.evaluate_config import load_evaluate
+
+    settings = load_evaluate(args.config, args.words)
+    from pipelines.evaluate import evaluate
+    from pipelines.evaluate_page import describe
+
+    evaluation = evaluate(settings, sys.stderr)
+    for note in evaluation.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(describe(evaluation))
+    return 0
+
+
+def _svd_tiny(args: argparse.Namespace) -> int:
+    from curate.svd.tiny import load_tiny, make_tiny
+
+    print(make_tiny(load_tiny(args.out, args.words), sys.stderr))
     return 0
 
 

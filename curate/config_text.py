@@ -14,8 +14,8 @@ import yaml
 
 from curate.errors import ConfigError
 
-VERBATIM = ("input", "output", "models", "ray_address", "manifest", "out", "layout", "name", "licence", "data", "init")
-"""Keys whose words are taken as they are: a path may hold what YAML would read as syntax."""
+VERBATIM = ("input", "output", "models", "ray_address", "manifest", "out", "layout", "name", "licence", "data", "init", "motion_buckets")
+"""Keys whose words are taken as they are: a path may hold what YAML would read as syntax. Not those that may be swept over a list."""
 
 MAX_DEPTH = 20
 

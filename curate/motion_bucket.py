@@ -12,13 +12,17 @@ Two kinds are written, and load the same way:
 F is the mid-distribution function (Parzen 2004): the share of clips below a score plus half of those that have it, linear in between. One
 clip lies at 0.5, two at 0.25 and 0.75: few clips claim no extremes. Below the slowest clip F falls to 0 at no motion, above the fastest it
 reaches 1 at twice its score.
+
+A checkpoint's map inverts its curve of measured motion over asked bucket, made monotone by centred isotonic regression: pool adjacent
+violators, put each pool's mean at its mean bucket, draw lines between (Oron and Flournoy 2017, J. Stat. Theory Pract. 11). It does not
+reach beyond what was measured: slower or faster scores get the outermost bucket that was, and `measured` says where that begins.
 """
 
 import bisect
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +35,7 @@ from curate.manifest.files import write_file
 
 VERSION = 1
 NUM_EDGES = 255
+UNREACHED = 1e9  # % of the diagonal/s: an edge that no motion reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,12 @@ class MotionBuckets:
         if not math.isfinite(score):
             raise ValueError(f"{self.column}={score} has no motion bucket: the score must be a finite number")
         return bisect.bisect_right(self.edges, score)
+
+    @property
+    def measured(self) -> tuple[float, float] | None:
+        """Lowest and highest motion that a checkpoint was seen to make; None for a corpus' map, which covers all motion."""
+        found = self.made_from.get("measured_motion")
+        return None if found is None else (float(found[0]), float(found[1]))
 
     @property
     def sha256(self) -> str:
@@ -116,6 +127,43 @@ def fit_corpus(scores: Iterable[float | None], column: str = "motion_speed", mad
     values, share = np.append(values, 2 * values[-1]), np.append(share, 1.0)
     edges = np.interp((np.arange(NUM_EDGES) + 0.5) / NUM_EDGES, share, values)
     return MotionBuckets(column, "corpus", tuple(edges.tolist()), {**(made_from or {}), "num_clips": int(known.size)})
+
+
+def fit_checkpoint(
+    buckets: Sequence[int], motions: Sequence[float], column: str = "motion_speed", made_from: Mapping[str, Any] | None = None
+) -> MotionBuckets:
+    """The inverse of what a checkpoint does: bucket(score) is the bucket that gave this motion. One motion of each clip that was made.
+
+    `made_from` gets the buckets and motions between which the map holds. Raises `ExportError` where motion does not rise with the bucket.
+    """
+    asked, found = np.asarray(buckets, np.float64), np.asarray(motions, np.float64)
+    if asked.shape != found.shape or asked.ndim != 1:
+        raise ValueError(f"{len(asked)} buckets and {len(found)} motions; a clip has one of each")
+    if not np.isfinite(found).all() or (found < 0).any() or (asked < 0).any() or (asked > NUM_EDGES).any():
+        raise ExportError(f"{column} must be finite and at least 0, buckets must lie in 0..{NUM_EDGES}, for a map from one to the other")
+    if len(np.unique(asked)) < 2:
+        raise ExportError(f"a map needs clips of at least 2 motion buckets; there are {len(np.unique(asked))}")
+    at, motion = _isotonic(asked, found)
+    if len(at) < 2:
+        raise ExportError(f"{column} does not rise with the motion bucket: made monotone, all buckets from {asked.min():g} have the same")
+    halves = np.arange(NUM_EDGES) + 0.5
+    edges = np.interp(halves, at, motion)
+    edges[halves < at[0]], edges[halves > at[-1]] = 0.0, UNREACHED
+    between = {"measured_buckets": [float(at[0]), float(at[-1])], "measured_motion": [float(motion[0]), float(motion[-1])]}
+    return MotionBuckets(column, "checkpoint", tuple(edges.tolist()), {**(made_from or {}), **between, "num_clips": len(asked)})
+
+
+def _isotonic(asked: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean bucket, mean motion) of each pool, both rising: adjacent violators pooled, each clip of the same weight."""
+    pools: list[tuple[int, float, float]] = []  # clips, sum of buckets, sum of motions
+    for bucket in np.unique(asked):
+        own = found[asked == bucket]
+        pools.append((len(own), float(bucket) * len(own), float(own.sum())))
+        while len(pools) > 1 and pools[-2][2] / pools[-2][0] >= pools[-1][2] / pools[-1][0]:
+            last = pools.pop()
+            before = pools.pop()
+            pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
+    return np.array([pool[1] / pool[0] for pool in pools]), np.array([pool[2] / pool[0] for pool in pools])
 
 
 def _digest(content: Mapping[str, Any]) -> str:

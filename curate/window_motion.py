@@ -7,6 +7,7 @@ by the true distance.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,11 @@ class WindowMotion:
 
     def measure(self, pictures: Sequence[Picture], times_ns: np.ndarray, active: Box) -> float | None:
         """The scorer's column for T displayed pictures at int64[T] times; None where no two frames lie within 250 ms."""
+        row = self.row(pictures, times_ns, active)
+        return None if row is None or row[self.column] is None else float(row[self.column])
+
+    def row(self, pictures: Sequence[Picture], times_ns: np.ndarray, active: Box) -> dict[str, Any] | None:
+        """All columns of the scorer, as `measure` has one. What the scorer reads from the 2 Hz grid is None."""
         pairs = window_pairs(times_ns)
         if not pairs:
             return None
@@ -53,8 +59,7 @@ class WindowMotion:
         )
         if self._score is None:
             self._score = self.scorer.open(Models())
-        value = self._score([clip])[0][self.column]
-        return None if value is None else float(value)
+        return self._score([clip])[0]
 
 
 def window_pairs(times_ns: np.ndarray) -> list[tuple[int, int]]:

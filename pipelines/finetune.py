@@ -10,11 +10,13 @@
     OUT/model_last/          the weights of the last step, where an average was kept (mode=lora: OUT/lora_last.safetensors)
     OUT/motion_buckets.json  the map from motion to bucket that was trained with, needed again at inference
 
-One process, or several under torchrun (`torchrun --nproc-per-node 8 -m curate svd finetune ...`); a process group that is there is joined.
+One process; or several under torchrun (`torchrun --nproc-per-node 8 -m curate svd finetune ...`), where a process group that is there is
+joined; or `engine: ray` (pipelines.engine.ray_train), which starts them. Whoever started them, the weights are the same.
 """
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -46,7 +48,9 @@ MODEL, MODEL_LAST, LORA, LORA_LAST = "model", "model_last", "lora.safetensors", 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """How a fine-tune ended. `weights` is the model's folder, or the LoRA's file; losses are the first and last validation's."""
+    """How a fine-tune ended, as process `rank` knows it. `weights` is the model's folder, or the LoRA's file; losses are the first and
+    last validation's.
+    """
 
     weights: Path
     steps: int
@@ -54,27 +58,37 @@ class FinetuneResult:
     last_validation: float | None
     notes: tuple[str, ...]
     seconds: float
+    rank: int = 0
 
 
 def finetune(settings: Finetune, stream: TextIO | None = None) -> FinetuneResult:
     """Trains, or goes on. Raises `CurateError` for what the user can mend, most of it before weights are loaded."""
+    if settings.engine == "ray":
+        from pipelines.engine import ray_train
+
+        return ray_train.finetune(settings, stream)
+    check_device(settings)
+    with _group(settings) as (ranks, device), _held(Path(settings.out).expanduser().absolute(), ranks):
+        return train_here(settings, ranks, device, stream)
+
+
+def train_here(settings: Finetune, ranks: "Ranks", device: "torch.device", stream: TextIO | None = None) -> FinetuneResult:
+    """This process' part of a fine-tune: in a process group that is there, on a device of its own, in a folder that the caller holds."""
     from curate.svd.checkpoint import find_model
 
     start = time.monotonic()
     out = Path(settings.out).expanduser().absolute()
-    _check_device(settings)
     found = find_model(settings.model, search=weights_folders(Config(models=settings.models)), allow_download=True)
-    with _group(settings) as (ranks, device), _held(out, ranks):
-        prints = found.fingerprints()
-        data = read_data(settings, _buckets(settings), prints.get("vae") or prints["single_file"])
-        _check_header(out, settings, found, data, ranks)
-        if ranks.rank == 0:
-            data.train.clips.motion_buckets.save(out / BUCKETS)
-        for note in data.notes:
-            _say(stream, ranks, note)
-        if _finished_step(out) != settings.steps:
-            _train(settings, out, data, ranks, device, stream)
-        return _result(settings, out, data, time.monotonic() - start)
+    prints = found.fingerprints()
+    data = read_data(settings, _buckets(settings), prints.get("vae") or prints["single_file"])
+    _check_header(out, settings, found, data, ranks)
+    if ranks.rank == 0:
+        data.train.clips.motion_buckets.save(out / BUCKETS)
+    for note in data.notes:
+        _say(stream, ranks, note)
+    if _finished_step(out) != settings.steps:
+        _train(settings, out, data, ranks, device, stream)
+    return replace(_result(settings, out, data, time.monotonic() - start), rank=ranks.rank)
 
 
 def _train(settings: Finetune, out: Path, data: Data, ranks: "Ranks", device: "torch.device", stream: TextIO | None) -> None:
@@ -113,7 +127,11 @@ def _run(settings: Finetune, out: Path, data: Data, ranks: "Ranks", device: "tor
         state.load_state_dict(read_checkpoint(written[-1]))
     if state.step > settings.steps:
         raise ConfigError(f"steps={settings.steps}, but {state.step} are done in {out}; raise it, or remove the later checkpoints")
-    clips: Any = data.train.clips
+    if len(steps := set(ranks.gathered([state.step]))) > 1:
+        raise ConfigError(
+            f"processes see different checkpoints in out={out} (steps {sorted(steps)}); it must be a folder that all machines share"
+        )
+    clips: Any = data.train.clips  # a `WindowSource` that has sizes as well
     if isinstance(clips, LatentExport):
         check_same_vae(clips, encoders)
     order = BucketBatches(clips, settings.batch_size, seed=settings.seed, rank=ranks.rank, world_size=ranks.world_size)
@@ -246,13 +264,17 @@ def _algorithms(settings: Finetune) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _check_device(settings: Finetune) -> None:
+def check_device(settings: Finetune) -> None:
+    """Raises `ConfigError` where there is no such device; to be called before the device is used."""
     import torch
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "device=cuda: there is no CUDA device here; set device=cpu precision=fp32 (for tiny models), or use another machine"
         )
+    if settings.device == "cuda" and settings.deterministic:
+        # cuBLAS takes its workspace's size when it is first used, and is deterministic with this one only (torch, reproducibility).
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _buckets(settings: Finetune) -> MotionBuckets | None:

@@ -1,11 +1,12 @@
-"""The job behind `curate svd generate`: pictures and a model in; clips, one contact sheet and a table of runs out.
+"""The job behind `curate svd generate`: pictures and a model in; clips, contact sheets and a table of runs out.
 
-    read the pictures -> load each model once -> resolve the knobs -> clip by clip: make, write, note -> contact sheet
+    read the pictures -> load each model once -> resolve the knobs -> clip by clip: make, write, score, note -> contact sheet
 
 The folder is a notebook: runs are numbered, nothing in it is ever overwritten, and `runs.parquet` (the same as `runs.csv`) has one row
-for each with every setting, the seed, the checksums of weights and picture, and the time it took.
+for each with every setting, the seed, the checksums of weights and picture, the time it took, and the scores of `pipelines.clip_scores`.
 """
 
+import collections
 import itertools
 import os
 import sys
@@ -29,9 +30,11 @@ from curate.models import sha256_file
 from curate.motion_bucket import MotionBuckets
 from curate.svd.generate_config import Asked, Generate, Job, Subject
 from curate.svd.knobs import Checkpoint, Knobs, guess_checkpoint, resolve
-from pipelines.stills import Still, find_stills, fitted, read_still
+from pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
+from pipelines.stills import Still, find_stills, fitted, read_still, shown
 
 CREATOR = f"curate {__version__}"
+MUCH_ENLARGED = 2.0
 TABLE, TABLE_CSV, BUCKETS_FILE = "runs.parquet", "runs.csv", "motion_buckets.json"
 
 RUN_SCHEMA = pa.schema(
@@ -75,17 +78,18 @@ RUN_SCHEMA = pa.schema(
         pa.field("peak_device_bytes", pa.int64(), metadata={"unit": "bytes"}),
         pa.field("program", pa.string()),
         pa.field("torch", pa.string()),
+        *SCORE_FIELDS,
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateResult:
-    """What a job made: a row of the table for each clip (`RUN_SCHEMA`), and where things lie. `sheet` is None where no clip was made."""
+    """What a job made: a row of the table for each clip (`RUN_SCHEMA`), and where things lie. `sheets` are the contact sheets."""
 
     out: Path
     rows: tuple[dict[str, Any], ...]
-    sheet: Path | None
+    sheets: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -105,6 +109,12 @@ class _Planned:
     @property
     def label(self) -> dict[str, Any]:
         return {"image": self.still.path.name, **{key: value for key, value in self.asked.swept.items() if key != "image"}}
+
+    @property
+    def enlarged(self) -> float:
+        """How many times as wide or high as the picture the clip is, whichever is more."""
+        size = self.asked.knobs.width_height(*self.still.size)
+        return max(ours / own for ours, own in zip(size, self.still.size, strict=True))
 
 
 @dataclass(slots=True)
@@ -127,24 +137,29 @@ class _Steps:
         self.stream.flush()
 
 
-def generate(settings: Generate, stream: TextIO | None = None) -> GenerateResult:
+def generate(settings: Generate, stream: TextIO | None = None, with_sheet: bool = True) -> GenerateResult:
     """Makes every clip that was asked for. Raises `CurateError`s; pictures are read and models found before the first clip is begun."""
     job, planned = settings.job, _planned(settings)
-    notes = _notes(planned)
+    scores, lacking = open_scores(job)
+    notes = [*_notes(planned), *lacking]
     out = Path(job.out).expanduser()
     files.make_folder(out)
     steps = _Steps(len(planned), stream or sys.stderr)
     rows: list[dict[str, Any]] = []
-    sheet_rows = []
+
+    def made() -> Iterator[Any]:
+        for _, group in itertools.groupby(planned, key=lambda one: one.asked.subject.network):
+            for row, sheet_row in _made_by(list(group), job, scores, out, first + len(rows), steps):
+                rows.append(row)
+                _append(out, row)
+                yield sheet_row
+
     with files.locked(out):
         first = _next_number(out)
-        for _, group in itertools.groupby(planned, key=lambda one: one.asked.subject.network):
-            for row, sheet_row in _made_by(list(group), job, out, first + len(rows), steps):
-                rows.append(row)
-                sheet_rows.append(sheet_row)
-                _append(out, row)
-        sheet = _sheet(out, first, rows, sheet_rows)
-    return GenerateResult(out, tuple(rows), sheet, tuple(notes))
+        clips = made()
+        written = _sheets(out, first, clips) if with_sheet else ()
+        collections.deque(clips, maxlen=0)  # makes them where no sheet asked for them
+    return GenerateResult(out, tuple(rows), written, tuple(notes))
 
 
 def _planned(settings: Generate) -> list[_Planned]:
@@ -154,7 +169,7 @@ def _planned(settings: Generate) -> list[_Planned]:
 
     stills: dict[Path, Still] = {}
     maps = {name: _buckets(settings.job, name) for name in dict.fromkeys(one.subject.model for one in settings.clips)}
-    _check_device(settings.job)
+    check_device(settings.job)
     for name in maps:
         find_model(name, search=_search(settings.job), allow_download=True)
     for lora in dict.fromkeys(one.subject.lora for one in settings.clips):
@@ -175,7 +190,8 @@ def _planned(settings: Generate) -> list[_Planned]:
     return planned
 
 
-def _check_device(job: Job) -> None:
+def check_device(job: Job) -> None:
+    """Raises `ConfigError` where there is no such device."""
     import torch
 
     if job.device == "cuda" and not torch.cuda.is_available():
@@ -197,13 +213,24 @@ def _notes(planned: Sequence[_Planned]) -> list[str]:
         notes.append(
             f"fps={', '.join(f'{fps:g}' for fps in slow_or_fast)}: the released checkpoints were trained with about 5 to 30 frames/s"
         )
-    small = sorted({f"{one.still.path.name} ({one.still.size[0]}x{one.still.size[1]})" for one in planned if min(one.still.size) < 256})
+    small = sorted({f"{one.still.path.name} ({one.still.size[0]}x{one.still.size[1]})" for one in planned if one.enlarged > MUCH_ENLARGED})
     if small:
         notes.append(f"enlarged a lot, so expect blur: {', '.join(small[:5])}{' and others' if len(small) > 5 else ''}")
+    notes += dict.fromkeys(note for one in planned if (note := _beyond_map(one)) is not None)
     return notes
 
 
-def _made_by(group: Sequence[_Planned], job: Job, out: Path, first: int, steps: _Steps) -> Iterator[tuple[dict[str, Any], Any]]:
+def _beyond_map(one: _Planned) -> str | None:
+    """Motion that a checkpoint was not seen to make."""
+    motion, measured = one.asked.knobs.motion, one.buckets.measured if one.buckets else None
+    if motion is None or measured is None or measured[0] <= motion <= measured[1]:
+        return None
+    return f"motion={motion:g}: the map was measured from {measured[0]:.3g} to {measured[1]:.3g} % of the diagonal/s; the nearest is made"
+
+
+def _made_by(
+    group: Sequence[_Planned], job: Job, scores: ClipScores | None, out: Path, first: int, steps: _Steps
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """Loads the model of a group and makes its clips: a row of the table and one of the contact sheet for each."""
     import torch
 
@@ -211,7 +238,7 @@ def _made_by(group: Sequence[_Planned], job: Job, out: Path, first: int, steps: 
     from curate.svd.output import SheetRow, picked
 
     device = torch.device(job.device)
-    dtype_name = job.dtype or ("float16" if device.type == "cuda" else "float32")
+    dtype_name, _ = dtype_of(job)
     subject = group[0].asked.subject
     model = _loaded(subject, job, dtype_name)
     num_frames = int(model.unet.config.num_frames)
@@ -229,7 +256,8 @@ def _made_by(group: Sequence[_Planned], job: Job, out: Path, first: int, steps: 
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         started = time.monotonic()
-        frames = maker(fitted(one.still, *size, job.fit)[None], knobs, callback=steps.step)[0]
+        picture = fitted(one.still, *size, job.fit)
+        frames = maker(picture[None], knobs, callback=steps.step)[0]
         seconds = time.monotonic() - started
         row = _row(first + index, one, job, checkpoint, knobs)
         row |= {"width": size[0], "height": size[1], "weights_sha256": model.weights_sha256, "dtype": dtype_name}
@@ -237,9 +265,18 @@ def _made_by(group: Sequence[_Planned], job: Job, out: Path, first: int, steps: 
         row["seconds"] = round(seconds, 3)
         row["peak_device_bytes"] = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         row["file"] = _write(out, row, frames, job)
+        if scores is not None:
+            row |= scores.score_clip(frames, picture, row["fps"], shown(one.still, *size, job.fit))
         label = "  ".join(f"{key}={value}" for key, value in ({"seed": knobs.seed} | one.label).items())
+        label += "" if row["motion_speed"] is None else f"  motion {row['motion_speed']:.1f}"
         steps.done(f"{row['file']}  {seconds:.1f} s  {label}")
         yield row, SheetRow(frames[picked(len(frames))], f"run {row['run']}  {label}")
+
+
+def dtype_of(job: Job) -> tuple[str, str]:
+    """Of the networks, and of the decoder: bfloat16 is too coarse for pictures."""
+    dtype = job.dtype or ("float16" if job.device == "cuda" else "float32")
+    return dtype, job.decode_dtype or ("float16" if dtype == "bfloat16" else dtype)
 
 
 def _loaded(subject: Subject, job: Job, dtype_name: str) -> Any:
@@ -289,14 +326,16 @@ def _write(out: Path, row: dict[str, Any], frames_THWC: np.ndarray, job: Job) ->
     return name if job.format == "png" else f"{name}.mp4"
 
 
-def _sheet(out: Path, first: int, rows: Sequence[dict[str, Any]], sheet_rows: Sequence[Any]) -> Path | None:
-    from curate.svd.output import write_sheet
+def _sheets(out: Path, first: int, sheet_rows: Iterator[Any]) -> tuple[Path, ...]:
+    """Writes each contact sheet when it is full, named by the first run on it; no more than one sheet's frames are held."""
+    from curate.svd.output import sheets, write_sheet
 
-    if not rows:
-        return None
-    path = out / f"sheet-{first:04d}.png"
-    write_sheet(path, sheet_rows, {"runs": [row["run"] for row in rows], "program": CREATOR}, CREATOR)
-    return path
+    written = []
+    for rows in sheets(sheet_rows):
+        written.append(out / f"sheet-{first:04d}.png")
+        write_sheet(written[-1], rows, {"runs": list(range(first, first + len(rows))), "program": CREATOR}, CREATOR)
+        first += len(rows)
+    return tuple(written)
 
 
 def read_runs(out: str | Path) -> pa.Table:
@@ -331,5 +370,5 @@ def _next_number(out: Path) -> int:
 def describe(result: GenerateResult) -> str:
     """A few lines for the terminal."""
     lines = [f"{len(result.rows)} clips in {result.out}, {sum(row['seconds'] for row in result.rows):.1f} s"]
-    lines += [f"contact sheet: {result.sheet}"] if result.sheet else []
+    lines += [f"contact sheet: {sheet}" for sheet in result.sheets]
     return "\n".join([*lines, f"settings of all runs: {result.out / TABLE} and {TABLE_CSV}"])

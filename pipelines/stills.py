@@ -69,11 +69,19 @@ def fitted(still: Still, width: int, height: int, fit: Fit) -> np.ndarray:
         box = cover(Box(0, 0, *still.size), width, height).box
         edges = (box.x, box.y, box.x + box.width, box.y + box.height)
         return np.array(image.resize((width, height), Image.Resampling.LANCZOS, box=edges))
-    scale = min(width / image.width, height / image.height)
-    inner = min(width, max(1, round(image.width * scale))), min(height, max(1, round(image.height * scale)))
+    inner = shown(still, width, height, fit)
     frame = Image.new("RGB", (width, height))
-    frame.paste(image.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    frame.paste(image.resize((inner.width, inner.height), Image.Resampling.LANCZOS), (inner.x, inner.y))
     return np.array(frame)
+
+
+def shown(still: Still, width: int, height: int, fit: Fit) -> Box:
+    """The part of a frame of `fitted` that the picture fills."""
+    if fit == "crop":
+        return Box(0, 0, width, height)
+    scale = min(width / still.size[0], height / still.size[1])
+    inner = min(width, max(1, round(still.size[0] * scale))), min(height, max(1, round(still.size[1] * scale)))
+    return Box((width - inner[0]) // 2, (height - inner[1]) // 2, *inner)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curate.errors import ExportError
-from curate.motion_bucket import MotionBuckets, fit_corpus
+from curate.motion_bucket import MotionBuckets, fit_checkpoint, fit_corpus
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +113,66 @@ def test_what_is_no_map_says_so(tmp_path, text, what):
 def test_edges_that_do_not_rise_are_refused(edges):
     with pytest.raises(ExportError, match="motion buckets"):
         MotionBuckets("motion_speed", "corpus", tuple(float(edge) for edge in edges))
+
+
+# ---- of a checkpoint
+
+
+def speed_of(bucket: float) -> float:
+    return 0.4 + 0.02 * bucket + 5e-5 * bucket**2
+
+
+def test_a_checkpoints_map_gives_back_the_bucket_that_made_a_motion():
+    asked = list(range(0, 256, 5))
+    buckets = fit_checkpoint(asked, [speed_of(bucket) for bucket in asked])
+    assert buckets.kind == "checkpoint" and all(abs(buckets.bucket(speed_of(bucket)) - bucket) <= 1 for bucket in range(256))
+    assert fit_checkpoint([0, 255], [0.0, 255.0]).edges == tuple(index + 0.5 for index in range(255)), "a straight line is itself"
+
+
+def test_noise_in_what_was_measured_is_smoothed_to_a_rising_map():
+    rng = np.random.default_rng(0)
+    asked = np.repeat(np.arange(10, 251, 20), 40)
+    motions = np.array([speed_of(bucket) for bucket in asked]) * rng.lognormal(0, 0.3, len(asked))
+    buckets = fit_checkpoint(asked.tolist(), motions.tolist())
+    found = [buckets.bucket(score) for score in np.linspace(0, 10, 500)]
+    assert (np.diff(found) >= 0).all()
+    assert max(abs(buckets.bucket(speed_of(bucket) * np.exp(0.3**2 / 2)) - bucket) for bucket in range(20, 241, 10)) <= 15
+
+
+def test_violators_are_pooled_as_scipy_pools_them():
+    scipy_optimize = pytest.importorskip("scipy.optimize")
+    asked, motions = np.arange(0, 250, 10), np.random.default_rng(3).normal(np.linspace(1, 3, 25), 0.5).clip(0)
+    expected = scipy_optimize.isotonic_regression(motions)
+    centres = [asked[expected.blocks[i] : expected.blocks[i + 1]].mean() for i in range(len(expected.blocks) - 1)]
+    buckets = fit_checkpoint(asked.tolist(), motions.tolist())
+    assert buckets.made_from["measured_buckets"] == [centres[0], centres[-1]]
+    assert buckets.measured == pytest.approx((expected.x[0], expected.x[-1]))
+    inside = [k for k in range(255) if centres[0] <= k + 0.5 <= centres[-1]]
+    levels = expected.x[expected.blocks[:-1]]
+    assert [buckets.edges[k] for k in inside] == pytest.approx(np.interp([k + 0.5 for k in inside], centres, levels))
+
+
+def test_beyond_what_was_measured_the_outermost_measured_bucket_is_given(tmp_path):
+    buckets = fit_checkpoint([50, 100, 200], [1.0, 2.0, 6.0], made_from={"model": "m"})
+    assert [buckets.bucket(score) for score in (0.0, 0.99, 1.0, 6.0, 6.1, 1e6)] == [50, 50, 50, 200, 200, 200]
+    assert buckets.measured == (1.0, 6.0) and buckets.made_from["num_clips"] == 3 and buckets.made_from["model"] == "m"
+    buckets.save(tmp_path / "map.json")
+    assert MotionBuckets.load(tmp_path / "map.json").measured == (1.0, 6.0)
+    assert fit_corpus([1.0, 2.0]).measured is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "motions", "text"),
+    [
+        ([10, 100, 200], [3.0, 2.0, 1.0], "does not rise"),
+        ([10, 200], [2.0, 2.0], "does not rise"),
+        ([10, 10], [1.0, 2.0], "at least 2 motion buckets"),
+        ([10, 200], [1.0, float("nan")], "finite and at least 0"),
+        ([10, 300], [1.0, 2.0], "0..255"),
+    ],
+)
+def test_a_checkpoint_without_a_rising_curve_has_no_map(asked, motions, text):
+    with pytest.raises(ExportError, match=text):
+        fit_checkpoint(asked, motions)
+    with pytest.raises(ValueError, match="a clip has one of each"):
+        fit_checkpoint(asked, motions[:1])

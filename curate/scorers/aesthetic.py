@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from curate.clip import Fault
 from curate.errors import ConfigError
-from curate.models import Models, ModelSpec, Weight
+from curate.models import Forward, Models, ModelSpec, Weight
 from curate.models.catalog import HEADS, open_clip, own_config
 from curate.models.clip import embed_dim, image_spec
 from curate.samples import ClipSamples, Wants
@@ -95,10 +95,14 @@ class Scorer:
             return HEADS[name].weight
         return Weight(f"laion/{Path(name).stem}", (str(Path(name).expanduser().absolute()),), "aesthetic head of yours", "yours")
 
-    def open(self, models: Models) -> Score:
+    def networks(self, models: Models) -> tuple[Forward, Forward]:
+        """The image tower (`curate.models.clip.image_forward`) and the head (`curate.models.laion.head_forward`)."""
         tower, head, *_ = (models.path(weight) for weight in self.weights())
         embed = models.load(image_spec(self.model, self.pretrained, tower))
-        grade = models.load(ModelSpec("laion_head", (str(head),), (("dimension", embed_dim(self.model)),)))
+        return embed, models.load(ModelSpec("laion_head", (str(head),), (("dimension", embed_dim(self.model)),)))
+
+    def open(self, models: Models) -> Score:
+        embed, grade = self.networks(models)
 
         def score(clips: Sequence[ClipSamples]) -> list[dict[str, Any]]:
             embeddings = embed([frame for clip in clips for frame in clip.frames])

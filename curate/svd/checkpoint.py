@@ -46,6 +46,25 @@ class ModelFiles:
             return {"single_file": sha256_file(self.single)}
         return {part: sha256_file(weights) for part, (_, weights) in self.folders.items()}
 
+    @property
+    def weights_sha256(self) -> str:
+        """One digest of all files in use; a single file's own."""
+        prints = self.fingerprints()
+        if list(prints) == ["single_file"]:
+            return prints["single_file"]
+        return hashlib.sha256("\n".join(f"{part} {digest}" for part, digest in sorted(prints.items())).encode()).hexdigest()
+
+    @property
+    def num_frames(self) -> int:
+        """What the UNet was trained on, by its configuration; no weight is read. Raises `WrongWeightsError` where that does not say."""
+        if self.single is not None:
+            return single_file.num_frames(self.single)
+        config = self.folders["unet"][0]
+        found = read_config(config).get("num_frames")
+        if not isinstance(found, int):
+            raise WrongWeightsError(f"{config} has num_frames={found!r}; a UNet of Stable Video Diffusion says its number of frames there")
+        return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
@@ -73,10 +92,7 @@ class Model:
     @property
     def weights_sha256(self) -> str:
         """One digest of all files in use; a single file's own."""
-        prints = self.files.fingerprints()
-        if list(prints) == ["single_file"]:
-            return prints["single_file"]
-        return hashlib.sha256("\n".join(f"{part} {digest}" for part, digest in sorted(prints.items())).encode()).hexdigest()
+        return self.files.weights_sha256
 
 
 def find_model(model: str, parts: Sequence[str] = PARTS, search: Sequence[Path] = (), allow_download: bool = False) -> ModelFiles:

@@ -39,6 +39,14 @@ class Subject(Section):
         return self.model, self.lora, self.lora_scale
 
 
+class Aesthetic(Section):
+    """CLIP and head, as the configuration of the aesthetic scorer names them."""
+
+    model: str = Field("ViT-L-14", description="open_clip model whose embeddings are compared, or local-dir:FOLDER")
+    pretrained: str = Field("openai", description="open_clip's tag of the weights")
+    head: str | None = Field(None, description="LAION head by name, or a path to a .pth file; null: the one that fits the model")
+
+
 class Job(Section):
     """Keys that hold for all clips of a command."""
 
@@ -58,6 +66,14 @@ class Job(Section):
         "fast", description="fast: networks stay on the device; balanced: each only while it works; low: the UNet block by block as well"
     )
     crf: int = Field(16, ge=0, le=51, description="quality of the video, lower is better")
+    scores: bool = Field(
+        True, description="measure each clip: motion, fidelity to the picture, flicker, sharpness, as columns of the table"
+    )
+    aesthetic: Aesthetic | None = Field(
+        default_factory=Aesthetic,
+        description="networks of aesthetic_mean and fidelity_clip; with memory=fast they run on `device` and count in peak_device_bytes, "
+        "else on the CPU. null: none; not given: used where they are on this machine; given: fetched where needed, missing is an error",
+    )
     models: str | None = Field(None, description="folder searched for weights after the one that CURATE_MODELS names")
 
 

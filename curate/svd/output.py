@@ -11,7 +11,7 @@ watermark. Files are written aside and renamed.
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,7 @@ XMP_UUID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
 XMP_CHUNK, SETTINGS_CHUNK = "XML:com.adobe.xmp", "parameters"
 MARK_KEY = "digital_source_type"
 SHEET_COLUMNS, SHEET_CELL_WIDTH, SHEET_TEXT_HEIGHT, SHEET_MARGIN = 6, 256, 18, 6  # pictures; px
+SHEET_HEIGHT = 20_000  # px, from which the next clip begins a new sheet
 MAX_SIDE = 60_000  # px of a contact sheet; PNG viewers give up somewhere beyond
 
 
@@ -81,21 +82,43 @@ def write_frames(folder: Path, frames_THWC: np.ndarray, settings: Mapping[str, A
 
 
 def write_sheet(path: Path, rows: Sequence[SheetRow], settings: Mapping[str, Any], creator: str) -> None:
+    """A contact sheet as a PNG file. Raises `OutputError`."""
+    _write_png(path, sheet_image(rows), settings, creator)
+
+
+def sheets(rows: Iterable[SheetRow]) -> Iterator[list[SheetRow]]:
+    """The rows of one contact sheet after the other, each not much higher than `SHEET_HEIGHT`."""
+    waiting: list[SheetRow] = []
+    height = 0
+    for row in rows:
+        waiting.append(row)
+        height += _cell_height(row.frames_THWC) + SHEET_TEXT_HEIGHT + 2 * SHEET_MARGIN
+        if height >= SHEET_HEIGHT:
+            yield waiting
+            waiting, height = [], 0
+    if waiting:
+        yield waiting
+
+
+def _cell_height(frames_THWC: np.ndarray) -> int:
+    height, width = frames_THWC.shape[1:3]
+    return max(1, round(height * SHEET_CELL_WIDTH / width))
+
+
+def sheet_image(rows: Sequence[SheetRow]) -> Image.Image:
     """A contact sheet: of every clip up to six frames, the first and the last among them, and its label. Raises `OutputError`."""
     if not rows:
         raise ValueError("a contact sheet needs at least one clip")
     bands = [_band(row) for row in rows]
     height, width = sum(band.height for band in bands), max(band.width for band in bands)
     if height > MAX_SIDE:
-        raise OutputError(
-            f"{path}: {len(rows)} clips make a contact sheet {height} px high, more than {MAX_SIDE}; sweep fewer values at a time"
-        )
+        raise OutputError(f"{len(rows)} clips make a contact sheet {height} px high, more than {MAX_SIDE}; sweep fewer values at a time")
     sheet = Image.new("RGB", (width, height), "white")
     top = 0
     for band in bands:
         sheet.paste(band, (0, top))
         top += band.height
-    _write_png(path, sheet, settings, creator)
+    return sheet
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -120,8 +143,7 @@ def picked(num_frames: int, count: int = SHEET_COLUMNS) -> list[int]:
 
 
 def _band(row: SheetRow) -> Image.Image:
-    height, width = row.frames_THWC.shape[1:3]
-    cell = (SHEET_CELL_WIDTH, max(1, round(height * SHEET_CELL_WIDTH / width)))
+    cell = (SHEET_CELL_WIDTH, _cell_height(row.frames_THWC))
     frames = picked(len(row.frames_THWC))
     size = (SHEET_COLUMNS * (cell[0] + SHEET_MARGIN) + SHEET_MARGIN, cell[1] + SHEET_TEXT_HEIGHT + 2 * SHEET_MARGIN)
     band = Image.new("RGB", size, "white")

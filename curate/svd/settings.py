@@ -151,6 +151,18 @@ class Finetune(Section):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast over fp32 master weights")
     gradient_checkpointing: bool = Field(True, description="half the memory for a fifth more time")
     deterministic: bool = Field(False, description="only algorithms that give the same bits each time; slower on a GPU")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="local: this process, or those that torchrun started; ray: Ray Train starts them and begins again after a death; data, "
+        "model and out must then lie where every machine of the cluster sees them",
+    )
+    workers: int = Field(
+        0, ge=0, le=100_000, description="ray engine: training processes, with a GPU each on cuda; 0: one a GPU of the cluster, on cpu one"
+    )
+    ray_address: str | None = Field(None, description="address of a running Ray cluster; null starts Ray on this machine")
+    max_restarts: int = Field(
+        3, ge=0, le=1000, description="ray engine: how often training begins again after a death with no new checkpoint in between"
+    )
     models: str | None = Field(None, description="folder searched for weights after the one that CURATE_MODELS names")
     windows: Windows = Field(default_factory=Windows, description="which frames of which clips")
     noise: Noise = Field(default_factory=Noise, description="what is drawn for each window")
@@ -187,6 +199,7 @@ class Finetune(Section):
 
 PASSING = (  # may change between a run and its continuation
     *("out", "steps", "device", "deterministic", "gradient_checkpointing", "models", "windows.workers"),
+    *("engine", "workers", "ray_address", "max_restarts"),
     *("validation.every", "validation.max_clips", "validation.sigmas", "checkpoints", "samples"),
 )
 

@@ -44,6 +44,12 @@ def read(path: Path, parts: Sequence[str], dtype: torch.dtype, device: torch.dev
     return {part: network for part, (network, _, _) in plans.items()}
 
 
+def num_frames(path: Path) -> int:
+    """Frames that the file's UNet was trained on; reads its header alone. Raises `WrongWeightsError`."""
+    with opened(path) as file:
+        return int(_configs(path, header(file), file.metadata() or {}, ["unet"])["unet"]["num_frames"])
+
+
 def _configs(path: Path, found: Mapping[str, Shape], metadata: Mapping[str, str], parts: Sequence[str]) -> dict[str, dict[str, Any]]:
     for part in parts:
         if not any(name.startswith(keys.PREFIXES[part]) for name in found):

@@ -9,11 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import svd_builders
 import torch
 from PIL import Image, ImageCms
 
+from curate.clip import Box
 from curate.errors import ConfigError, MissingWeightsError, SourceError
 from curate.models import WrongWeightsError, sha256_file
 from curate.motion_bucket import fit_corpus
@@ -23,11 +25,12 @@ from curate.svd.knobs import CHECKPOINTS, PRESETS, Knobs, guess_checkpoint, reso
 from curate.svd.lora import add_lora, save_lora
 from curate.svd.output import SOURCE_TYPE, XMP_UUID, OutputError, SheetRow, picked, read_settings, write_clip, write_sheet
 from pipelines import footage
-from pipelines.generate import describe, generate, read_runs
+from pipelines.clip_scores import SCORE_FIELDS, ClipScores
+from pipelines.generate import RUN_SCHEMA, describe, generate, read_runs
 from pipelines.stills import find_stills, fitted, read_still
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ["size=64x64", "steps=1"]
+TINY = ["size=64x64", "steps=1", "aesthetic=null"]
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +54,8 @@ def photo(tmp_path_factory) -> Path:
     return path
 
 
-def made(photo, model, out, *words):
-    return generate(load_generate(photo, [f"model={model}", f"out={out}", *TINY, *words]), stream=io.StringIO())
+def made(photo, model, out, *words, stream=None):
+    return generate(load_generate(photo, [f"model={model}", f"out={out}", *TINY, *words]), stream=stream or io.StringIO())
 
 
 # ---- the job
@@ -69,16 +72,24 @@ def test_a_sweep_makes_every_combination_a_table_and_one_sheet(photo, model, tmp
     assert table["weights_sha256"].str.len().eq(64).all() and table["weights_sha256"].nunique() == 1
     assert (table["seconds"] > 0).all() and table["max_guidance"].unique().tolist() == [2.5]
     assert [path.name for path in result.files] == [f"bikes-{run:04d}.mp4" for run in range(1, 7)]
-    assert result.sheet is not None and all(path.is_file() for path in result.files)
-    with Image.open(result.sheet) as sheet:
+    assert all(path.is_file() for path in result.files)
+    with Image.open(*result.sheets) as sheet:
         assert sheet.height > 6 * 256 and sheet.width > 4 * 256
     assert "6 clips" in describe(result)
+
+
+def test_more_clips_than_a_sheet_holds_go_on_more_sheets(photo, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.svd.output.SHEET_HEIGHT", 400)
+    result = made(photo, model, tmp_path, "seed=1,2,3")
+    assert [path.name for path in result.sheets] == ["sheet-0001.png", "sheet-0003.png"]
+    heights = [Image.open(path).height for path in result.sheets]
+    assert heights[0] == 2 * heights[1]
 
 
 def test_the_same_words_make_the_same_pictures_and_earlier_runs_stay(photo, model, tmp_path):
     first, second = (made(photo, model, tmp_path, "seed=7") for _ in range(2))
     assert [first.files[0].name, second.files[0].name] == ["bikes-0001.mp4", "bikes-0002.mp4"]
-    assert first.sheet != second.sheet and first.files[0].is_file() and first.sheet.is_file()
+    assert first.sheets != second.sheets and first.files[0].is_file() and first.sheets[0].is_file()
     assert all(np.array_equal(a, b) for a, b in zip(*(footage.read_rgb(one.files[0]) for one in (first, second)), strict=True))
     assert read_runs(tmp_path).column("run").to_pylist() == [1, 2]
 
@@ -171,6 +182,62 @@ def test_an_adapter_is_merged_at_its_scale_and_noted(photo, model, tmp_path):
     assert result.rows[0]["lora_sha256"] == sha256_file(file)
     with pytest.raises(WrongWeightsError):
         made(photo, model, tmp_path / "none", "lora=/nowhere/x.safetensors")
+
+
+# ---- scores
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_each_run_has_the_scores_of_its_clip(photo, model, tmp_path, fit):
+    result = made(photo, model, tmp_path, "format=png", "seed=1,2", "size=192x128", f"fit={fit}")
+    table, csv = pd.read_parquet(tmp_path / "runs.parquet"), pd.read_csv(tmp_path / "runs.csv")
+    still = read_still(photo)
+    for path, row in zip(result.files, result.rows, strict=True):
+        frames = np.stack([np.asarray(Image.open(file)) for file in sorted(path.iterdir())])
+        bars = Box(0, 23, 192, 82) if fit == "letterbox" else None
+        expected = ClipScores().score_clip(frames, fitted(still, 192, 128, fit), 7.0, bars)
+        assert {name: row[name] for name in expected} == expected
+        assert expected["motion_speed"] > 0 and expected["aesthetic_mean"] is None
+    assert table["motion_speed"].tolist() == [row["motion_speed"] for row in result.rows]
+    assert csv["fidelity_first"].tolist() == pytest.approx([row["fidelity_first"] for row in result.rows])
+    assert not {field.name for field in SCORE_FIELDS} & set(read_settings(sorted(result.files[0].iterdir())[0])), "settings only"
+    schema = pq.read_schema(tmp_path / "runs.parquet")
+    assert schema.field("motion_speed").metadata[b"unit"] == b"% of the diagonal/s"
+
+
+def test_a_clips_line_says_how_much_it_moves(photo, model, tmp_path):
+    stream = io.StringIO()
+    [row] = made(photo, model, tmp_path, stream=stream).rows
+    assert stream.getvalue().rstrip().endswith(f"seed={row['seed']}  image=bikes.png  motion {row['motion_speed']:.1f}")
+
+
+def test_scores_can_be_left_out(photo, model, tmp_path):
+    stream = io.StringIO()
+    result = made(photo, model, tmp_path, "scores=false", stream=stream)
+    assert all(result.rows[0][field.name] is None for field in SCORE_FIELDS)
+    assert "motion" not in stream.getvalue() and result.notes == made(photo, model, tmp_path).notes
+
+
+def test_a_table_from_before_there_were_scores_is_continued(photo, model, tmp_path):
+    made(photo, model, tmp_path, "seed=1")
+    names = [field.name for field in SCORE_FIELDS]
+    pq.write_table(read_runs(tmp_path).drop_columns(names), tmp_path / "runs.parquet")
+    made(photo, model, tmp_path, "seed=2")
+    table = read_runs(tmp_path)
+    assert table.column("run").to_pylist() == [1, 2] and set(RUN_SCHEMA.names) == set(table.column_names)
+    assert table.column("motion_speed").is_null().to_pylist() == [True, False]
+    assert pd.read_csv(tmp_path / "runs.csv")["sharpness_first"].isna().tolist() == [True, False]
+
+
+def test_weights_that_were_named_and_are_missing_stop_the_job_before_it_begins(photo, model, tmp_path):
+    own = tmp_path / "own-clip"
+    own.mkdir()
+    (own / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 32}}))
+    words = [f"aesthetic.model=local-dir:{own}", f"aesthetic.head={own / 'head.pth'}"]
+    settings = load_generate(photo, [f"model={model}", f"out={tmp_path / 'out'}", "size=64x64", *words])
+    with pytest.raises(MissingWeightsError, match="score aesthetic: weights open_clip/own-clip"):
+        generate(settings, stream=io.StringIO())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("words", [["length=9"], ["loop=true"], ["length=9", "longer=last_frame"], ["memory=low"], ["memory=balanced"]])
