@@ -8,7 +8,7 @@ from typing import Literal
 from curate.clip import Span
 from curate.shots import Transition
 
-EdgeKind = Literal["cut", "dissolve", "fade", "division", "source", "fault"]
+EdgeKind = Literal["cut", "dissolve", "fade", "division", "part", "source", "fault"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,21 @@ class ShotSpan:
 
 
 class ShotAssembler:
-    """Streaming. Holds the frame times of the open clip only. Every frame outside a transition lands in exactly one span."""
+    """Streaming. Holds the frame times of the open clip only. Every frame outside a transition lands in exactly one span.
 
-    def __init__(self, max_clip_s: float) -> None:
+    part        only frames in it count; a shot that is open at its ends is divided there. None: the whole source
+    start_kind  why the first clip starts where it does, unless frames before the part are pushed
+    is_over     the part is closed: nothing that comes can add to it
+    """
+
+    def __init__(self, max_clip_s: float, part: Span | None = None, start_kind: EdgeKind = "source") -> None:
         self._max_ns = round(max_clip_s * 1e9)
+        self._part = part
         self._times: deque[int] = deque()
-        self._start_kind: EdgeKind = "source"
+        self._start_kind: EdgeKind = start_kind
         self._clip_index = 0
         self.num_shots = 0
+        self.is_over = False
 
     @property
     def open_start_ns(self) -> int | None:
@@ -38,18 +45,27 @@ class ShotAssembler:
         return self._times[0] if self._times else None
 
     def push(self, time_ns: int) -> None:
-        self._times.append(time_ns)
+        if self._part is None or time_ns in self._part:
+            self._times.append(time_ns)
+        elif time_ns < self._part.start_ns:
+            self._start_kind = "part"
 
     def advance(self, transitions: list[Transition], settled_ns: int) -> Iterator[ShotSpan]:
         """Closes what the transitions end, then divides what is certain to be one shot by now."""
         for transition in transitions:
+            if self._part is not None and not (self._part.start_ns <= transition.end_ns and transition.start_ns <= self._part.end_ns):
+                continue
             yield from self._close_shot(transition.start_ns, transition.kind)
             self._drop_before(transition.end_ns)
             self._start_kind = transition.kind
+        if self._part is not None and settled_ns > self._part.end_ns:
+            yield from self.finish(settled_ns, "part")
         yield from self._divide(settled_ns)
 
     def finish(self, end_ns: int, kind: EdgeKind) -> Iterator[ShotSpan]:
         """Closes the open shot at the end of the source or at a fault; what comes next starts a new shot."""
+        if self._part is not None and end_ns > self._part.end_ns:
+            end_ns, kind, self.is_over = self._part.end_ns, "part", True
         yield from self._close_shot(end_ns, kind)
         self._times.clear()
         self._start_kind = kind

@@ -51,27 +51,34 @@ def fitted_ramp(alpha: np.ndarray, times_s: np.ndarray, longest_s: float) -> tup
     """Positions (u, v), u < v, of the ramp from 0 to 1 with the least squared error to alpha; coarse search, then fine."""
     count = len(alpha)
     step = max(1, -(-(count - 1) // COARSE))
-    knots = np.unique(np.append(np.arange(0, count, step), count - 1))
+    knots = _within(range(0, count - 1 + step, step), count)
     u, v = _least_squares(alpha[::step], times_s[::step], times_s, knots, knots, longest_s)
     while step > 1:
         reach = step
         step = max(1, step // 4)
-        near_u = np.unique(np.clip(np.arange(u - reach, u + reach + 1, step), 0, count - 1))
-        near_v = np.unique(np.clip(np.arange(v - reach, v + reach + 1, step), 0, count - 1))
+        near_u, near_v = (_within(range(near - reach, near + reach + 1, step), count) for near in (u, v))
         u, v = _least_squares(alpha[::step], times_s[::step], times_s, near_u, near_v, longest_s)
     return u, v
+
+
+def _within(places: range, count: int) -> np.ndarray:
+    """Places in ascending order, those beyond either end moved onto it, each once."""
+    return np.array(sorted({min(max(place, 0), count - 1) for place in places}))
 
 
 def _least_squares(
     alpha: np.ndarray, at_s: np.ndarray, times_s: np.ndarray, starts: np.ndarray, ends: np.ndarray, longest_s: float
 ) -> tuple[int, int]:
-    first, last = (axis.ravel() for axis in np.meshgrid(starts, ends, indexing="ij"))
+    first, last = np.repeat(starts, len(ends)), np.tile(ends, len(starts))
     valid = (last > first) & ((times_s[last] - times_s[first] <= longest_s) | (last == first + 1))
     if not valid.any():
         return int(starts[0]), int(starts[0]) + 1
     first, last = first[valid], last[valid]
-    model = np.clip((at_s[None, :] - times_s[first, None]) / (times_s[last] - times_s[first])[:, None], 0.0, 1.0)
-    best = int(np.argmin(np.square(model - alpha[None, :]).sum(axis=1)))
+    began_s = times_s[first]
+    model = (at_s - began_s[:, None]) / (times_s[last] - began_s)[:, None]
+    np.minimum(np.maximum(model, 0.0, out=model), 1.0, out=model)
+    model -= alpha
+    best = int(np.argmin(np.square(model, out=model).sum(axis=1)))
     return int(first[best]), int(last[best])
 
 

@@ -42,11 +42,12 @@ class CascadeDetector:
 
     size = (64, 36)
 
-    def __init__(self, params: Shots) -> None:
+    def __init__(self, params: Shots, track: Track | None = None) -> None:
         self._params = params
         self._passes = [RatedPass(one) for one in params.passes]
-        self._track = Track(round((params.max_transition_s + 1) * 1e9))
+        self._track = track or Track(round((params.max_transition_s + 1) * 1e9))
         self._flash_ns = round(params.flash_s * 1e9)
+        self._cut_wait_ns = 2 * self._flash_ns
         self._fades = FadeFinder(self._track, params)
         self._pending = Pending(round((params.max_transition_s + SLACK_S) * 1e9))
         self._exact: list[Proposal] = []
@@ -71,15 +72,24 @@ class CascadeDetector:
         for one in self._passes:
             self._take(one.push(index, time_ns, tiny_bgr))
         self._resolve(time_ns)
+        limit_ns = self._look(time_ns, tiny_bgr)
         self._track.forget()
-        return self._pending.advance(self._track.times_ns, self._fades.open_ns)
+        return self._pending.advance(self._track.times_ns, self._fades.open_ns, limit_ns)
 
     def finish(self, end_ns: int) -> list[Transition]:
         for one in self._passes:
             self._take(one.finish())
         self._add_fades(self._fades.finish(end_ns))
         self._resolve(None)
+        self._look_at_rest(end_ns)
         return self._pending.finish(end_ns)
+
+    def _look(self, time_ns: int, tiny_bgr: np.ndarray) -> int | None:  # noqa: ARG002 (what a second look needs)
+        """A second look at what was found; returns from when on it may still find something, None where that is no question."""
+        return None
+
+    def _look_at_rest(self, end_ns: int) -> None:
+        """The second look at all that waits for one."""
 
     def _take(self, proposals: Sequence[Proposal]) -> None:
         for found in proposals:
@@ -92,15 +102,17 @@ class CascadeDetector:
 
     def _resolve(self, now_ns: int | None) -> None:
         """Judges every proposal whose surroundings are complete by now; None: the source has ended."""
-        while self._exact and (now_ns is None or self._track.time_ns(self._exact[0].at) + 2 * self._flash_ns <= now_ns):
-            at = self._exact.pop(0).at
-            if not self._is_flash(at, at):
-                self._add_cut(at)
+        while self._exact and (now_ns is None or self._track.time_ns(self._exact[0].at) + self._cut_wait_ns <= now_ns):
+            self._judge_cut(self._exact.pop(0).at)
         while self._intervals and (now_ns is None or self._due_ns(self._intervals[0]) <= now_ns):
             self._place(self._intervals.pop(0))
         if now_ns is not None:
             self._cuts = [cut for cut in self._cuts if cut >= self._track.first]
             self._fade_spans = [fade for fade in self._fade_spans if fade.end_ns >= self._track.times_ns[0]]
+
+    def _judge_cut(self, at: int) -> None:
+        if not self._is_flash(at, at):
+            self._add_cut(at)
 
     def _add_cut(self, at: int) -> None:
         self._cuts.append(at)
@@ -124,26 +136,33 @@ class CascadeDetector:
         first, last = self._dissolve
         if (first <= before and found.at <= last) or rms(track.feature(found.at) - track.feature(before)) < SAME:
             return
-        margin_ns = self._margin_ns(found)
-        start, stop = self._window(before, found.at, margin_ns)
+        start, stop = self._window(before, found.at, self._margin_ns(found))
         hidden = self._hidden_cut(before, found.at, start, stop)
         if hidden is not None:
             self._add_cut(hidden)
             return
-        for part in (1, 4):
-            start, stop = self._window(before, found.at, margin_ns // part)
-            if stop - start < 3:
-                return
-            times_s, features = track.window(start, stop)
-            blend = located(features, times_s, self._params.max_transition_s)
-            # A greater change near the interval draws the fit away from it; a closer look leaves that out.
-            if start + blend.start < found.at and start + blend.end > before:
-                break
+        fitted = self._fitted(before, found)
+        if fitted is None:
+            return
+        start, blend = fitted
         span = start + blend.start + 1, start + blend.end
         if self._is_dissolve(blend) and not self._is_flash(*span):
             self._dissolve = span
             start_ns, end_ns = (track.time_ns(index) for index in span)
             self._pending.add(Transition(start_ns, end_ns, "dissolve"))
+
+    def _fitted(self, before: int, found: Proposal) -> tuple[int, Blend] | None:
+        """The best ramp near an interval, and the index that its positions count from; None where there are too few frames."""
+        for part in (1, 4):
+            start, stop = self._window(before, found.at, self._margin_ns(found) // part)
+            if stop - start < 3:
+                return None
+            times_s, features = self._track.window(start, stop)
+            blend = located(features, times_s, self._params.max_transition_s)
+            # A greater change near the interval draws the fit away from it; a closer look leaves that out.
+            if start + blend.start < found.at and start + blend.end > before:
+                break
+        return start, blend
 
     def _window(self, before: int, at: int, margin_ns: int) -> tuple[int, int]:
         """Frames around an interval, up to a margin, that no known cut or fade divides from it."""

@@ -49,7 +49,7 @@ CASCADE = (
     DetectorPass(detector="content", fps=4.0, threshold=18.0),
     DetectorPass(detector="content", fps=2.0, threshold=12.0),
 )
-"""LVD's rates and thresholds are not published; these were chosen with `benchmarks/shots.py` on seeded films made from single shots.
+"""LVD's rates and thresholds are not published; these were chosen on seeded films made from single shots.
 
 What each pass is for: at full rate all hard cuts and the fades, but half of the gradual transitions; with 2 fps / 12 as well 0.94 of
 them, and 4 fps / 18 adds short dissolves between moving shots, 0.99 (of 317, in 78 films and 29 files). The fixed threshold of
@@ -63,9 +63,10 @@ class Shots(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    detector: Literal["cascade", "transnetv2"] = Field(
+    detector: Literal["cascade", "verify", "transnetv2"] = Field(
         "cascade",
-        description="cascade: PySceneDetect at several rates, fast; transnetv2: a network on every frame, accurate and slow",
+        description="cascade: PySceneDetect at several rates, fast; transnetv2: a network on every frame, accurate and slow; "
+        "verify: the network where a cascade set for recall is in doubt",
     )
     passes: tuple[DetectorPass, ...] = Field(CASCADE, min_length=1, max_length=8, description="the cascade's detectors")
     max_transition_s: float = Field(
@@ -133,12 +134,24 @@ class Shots(BaseModel):
         return self
 
 
+def check_detector(params: Shots) -> None:
+    """Raises `MissingWeightsError` where the detector's network is not installed; loads nothing."""
+    if params.detector != "cascade":
+        from curate.shots.transnet import require_network
+
+        require_network()
+
+
 def open_detector(params: Shots) -> ShotDetector:
     """A fresh detector for one source. Raises `MissingWeightsError` where TransNetV2 is asked for and not installed."""
     if params.detector == "transnetv2":
         from curate.shots.transnet import TransNetDetector
 
         return TransNetDetector(params)
+    if params.detector == "verify":
+        from curate.shots.verify import VerifyDetector
+
+        return VerifyDetector(params)
     from curate.shots.content import CascadeDetector
 
     return CascadeDetector(params)

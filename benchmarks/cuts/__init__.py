@@ -1,0 +1,1 @@
+"""A labelled benchmark of shot boundaries; `run.py` is the command."""
