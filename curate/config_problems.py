@@ -170,7 +170,9 @@ class Checker:
                 key, text = problem
                 hint = "" if rule.column in columns else _whose_column(rule.column, name, config)
                 lines.append(f"{text}{hint}{self._at(('rules', name, key))}")
-        return lines
+        from curate.decide.skip import skip_problems
+
+        return lines or [f"{line}{self._at(('skip_models_when',))}" for line in skip_problems(config)]
 
     def _line(self, found: Any) -> str:
         loc: tuple[int | str, ...] = found["loc"]

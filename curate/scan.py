@@ -6,6 +6,9 @@ r"""One pass over one source: decode once, let everything that needs pixels ride
                                  clip closes --> what each scorer wants --> ScannedClip
 
 Memory is bounded by one open clip and the detector's latency, never by the length of the source.
+
+A long source is scanned in parts (`curate.media.parts`). Each is a pass of its own: it begins a warm-up before its part, so that
+detectors know what came before, and ends when they have said all about it; only what lies in the part is handed out and counted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +24,10 @@ from curate.media.geometry import inward
 from curate.media.held import Held, HeldSamples, active_box
 from curate.media.open import open_reader
 from curate.media.pairs import PairPicker
+from curate.media.parts import WHOLE, may_be_long
 from curate.media.picture import lattice_slices
 from curate.media.probe import Probe
+from curate.media.seek import Part
 from curate.media.track import FrameTrack
 from curate.samples import ClipSamples, MotionFrames, Pair, SourceFacts, Track, Wants
 from curate.shots import ShotDetector, Transition
@@ -31,7 +36,7 @@ from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
-PASS_VERSION = 2
+PASS_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +94,22 @@ class ScannedClip:
 
 @dataclass(slots=True)
 class ScanReport:
-    """What is known of the source once its clips have been taken; grows while the pass runs."""
+    """What is known of the source, or of one part of it, once its clips have been taken; grows while the pass runs.
+
+    may_be_long  nothing was scanned, since the source may be one that is scanned in parts
+    """
 
     probe: Probe | None = None
+    may_be_long: bool = False
     faults: list[Fault] = field(default_factory=list)
     start_ns: int | None = None
     end_ns: int | None = None
     num_frames: int = 0
     num_interlaced: int = 0
     num_uneven: int = 0
+    num_packets: int = 0
     num_keyframes: int = 0
+    streams_end_s: float = 0.0
     num_shots: int = 0
     num_clips: int = 0
     exact_s: float = 0.0
@@ -106,32 +117,51 @@ class ScanReport:
 
 
 def scan(
-    source: Source, settings: Pass, wants: Mapping[str, Wants], report: ScanReport, spans: Sequence[Span] | None = None
+    source: Source,
+    settings: Pass,
+    wants: Mapping[str, Wants],
+    report: ScanReport,
+    spans: Sequence[Span] | None = None,
+    part: Part | None = WHOLE,
 ) -> Iterator[ScannedClip]:
     """Yields the source's clips in order; `report` is filled on the way.
 
     With `spans` no shots are looked for: the given ones (of an earlier pass with the same settings) are sampled again.
     A source that cannot be opened or decoded gives no clips and one fault in the report.
+    With `part=None` a source that may be long is left alone (`report.may_be_long`); `curate.media.parts.parts_of` finds its parts.
     """
+    one = None if part == WHOLE else part
     try:
-        reader = open_reader(source.url, settings.decode)
+        reader = open_reader(source.url, settings.decode, one)
     except SourceError as error:
-        report.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{source.url}: ")))
+        where_ns = one.span.start_ns if one and one.from_ns is not None else None
+        report.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{source.url}: "), where_ns))
         return
     try:
         report.probe = reader.probe
-        one_pass = _OnePass(source, settings, wants, report, reader)
-        yield from one_pass.run() if spans is None else one_pass.run_given(spans)
+        report.may_be_long = part is None and may_be_long(reader.probe, settings.decode)
+        if not report.may_be_long:
+            one_pass = _OnePass(source, settings, wants, report, reader, one)
+            yield from one_pass.run() if spans is None else one_pass.run_given(spans)
     finally:
-        report.num_keyframes = reader.packets.num_keyframes
+        report.num_packets, report.num_keyframes = reader.packets.num_packets, reader.packets.num_keyframes
+        report.streams_end_s = reader.packets.streams_end_s
         reader.close()
+
+
+def warm_up_s(settings: Pass) -> float:
+    """How long before its part a pass begins: twice the longest transition, so that what is under way at the boundary is known whole."""
+    return 2 * settings.shots.max_transition_s
 
 
 class _OnePass:
     """The state of one pass; everything in it is bounded by the open clip."""
 
-    def __init__(self, source: Source, settings: Pass, wants: Mapping[str, Wants], report: ScanReport, reader: Reader) -> None:
+    def __init__(
+        self, source: Source, settings: Pass, wants: Mapping[str, Wants], report: ScanReport, reader: Reader, part: Part | None
+    ) -> None:
         self._source, self._settings, self._wants, self._report, self._reader = source, settings, wants, report, reader
+        self._span = part.span if part else None
         probe = reader.probe
         self._displayed = probe.geometry.displayed
         self._facts = SourceFacts(
@@ -142,28 +172,34 @@ class _OnePass:
         self._held = HeldSamples(sampling.grid_ms, clips.max_clip_s, sampling.max_held_mb, self._with_motion)
         self._track = FrameTrack()
         self._pairs = PairPicker(sampling.pair_ms)
-        self._assembler = ShotAssembler(clips.max_clip_s)
-        self._last_ns = 0
+        # Frames of the warm-up take the fault back; without one the part begins in damage.
+        self._assembler = ShotAssembler(clips.max_clip_s, self._span, "fault" if part and part.from_ns is not None else "source")
+        self._last_ns: int | None = None
         self._forgotten_ns = -(2**63)
 
     def run(self) -> Iterator[ScannedClip]:
         detector = open_detector(self._settings.shots)
         for item in self._reader.frames():
             if isinstance(item, Fault):
-                self._report.faults.append(item)
+                self._blame(item)
                 yield from self._finish(detector, "fault")
                 detector = open_detector(self._settings.shots)
-                continue
-            self._take(item)
-            self._assembler.push(item.time_ns)
-            transitions = detector.push(item.time_ns, item.picture.tiny_bgr(*detector.size))
-            yield from self._close(self._assembler.advance(transitions, detector.settled_ns))
-        yield from self._finish(detector, "source")
+            else:
+                self._take(item)
+                self._assembler.push(item.time_ns)
+                transitions = detector.push(item.time_ns, item.picture.tiny_bgr(*detector.size))
+                yield from self._close(self._assembler.advance(transitions, detector.settled_ns))
+            if self._assembler.is_over:
+                break
+        else:
+            yield from self._finish(detector, "source")
         self._report.num_shots = self._assembler.num_shots
 
     def run_given(self, spans: Sequence[Span]) -> Iterator[ScannedClip]:
-        waiting = [ShotSpan(span, 0, 0, "source", "source") for span in sorted(spans)]
+        waiting = [ShotSpan(span, 0, 0, "source", "source") for span in sorted(spans) if self._span is None or span.start_ns in self._span]
         for item in self._reader.frames():
+            if self._span is not None and not waiting:
+                return
             time_ns = self._reader.end_ns if isinstance(item, Fault) else item.time_ns
             while waiting and time_ns is not None and waiting[0].span.end_ns <= time_ns:
                 self._track.finish(waiting[0].span.end_ns)
@@ -176,34 +212,42 @@ class _OnePass:
             self._track.finish(self._reader.end_ns)
         yield from self._close(iter(waiting))
 
+    def _blame(self, fault: Fault) -> None:
+        if self._span is None or fault.time_ns is None or fault.time_ns in self._span:
+            self._report.faults.append(fault)
+
     def _take(self, frame: DecodedFrame) -> None:
         """Every frame passes here once; only what the grid and the pairs choose is kept."""
         is_duplicate = self._track.push(frame.time_ns, frame.picture.lattice(), frame.is_interlaced)
         self._held.push(frame.time_ns, frame.picture)
         if self._with_motion:
             self._pairs.push(frame.time_ns, is_duplicate, frame.picture)
-        self._count(frame)
+        if self._span is None or frame.time_ns in self._span:
+            self._count(frame)
+        elif frame.time_ns < self._span.start_ns:
+            self._forget(frame.time_ns)
+        self._last_ns = frame.time_ns
 
     def _count(self, frame: DecodedFrame) -> None:
         report = self._report
-        if report.start_ns is None:
-            report.start_ns = frame.time_ns
-        elif self._facts.fps:
+        if self._facts.fps and self._last_ns is not None:
             step = (frame.time_ns - self._last_ns) * self._facts.fps / 1e9
             report.num_uneven += not 0.75 < step < 1.25
-        self._last_ns = frame.time_ns
+        if report.start_ns is None:
+            report.start_ns = frame.time_ns
         report.end_ns = self._reader.end_ns
         report.num_frames += 1
         report.num_interlaced += frame.is_interlaced
 
     def _finish(self, detector: ShotDetector, kind: EdgeKind) -> Iterator[ScannedClip]:
         """The source ends or breaks off here: what is open closes at the end of the last good frame."""
-        end_ns = self._report.end_ns
-        if end_ns is None or self._assembler.open_start_ns is None:
+        end_ns = self._reader.end_ns
+        if end_ns is None:
             return
-        self._track.finish(end_ns)
-        transitions: list[Transition] = detector.finish(end_ns)
-        yield from self._close(self._assembler.advance(transitions, end_ns))
+        if self._assembler.open_start_ns is not None:
+            self._track.finish(end_ns)
+            transitions: list[Transition] = detector.finish(end_ns)
+            yield from self._close(self._assembler.advance(transitions, end_ns))
         yield from self._close(self._assembler.finish(end_ns, kind))
 
     def _close(self, shots: Iterator[ShotSpan]) -> Iterator[ScannedClip]:

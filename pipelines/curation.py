@@ -18,13 +18,16 @@ from typing import Any
 from curate.config import Config, config_fingerprints, parse_config, weights_folders
 from curate.config_text import apply_overrides
 from curate.decide.decide import decide, last_config_text
+from curate.decide.skip import skip_rules
 from curate.errors import ConfigError, ManifestError
 from curate.manifest import Manifest, Run, differences, versions
 from curate.models import Models, ResolvedWeights, resolve
 from curate.report.summary import Summary
 from curate.scan import PASS_VERSION, Pass
+from curate.shots.params import check_detector
 from curate.sources import ListingNotes, Source, list_sources, select
 from pipelines.events import SourceDone
+from pipelines.parts import remove_scratch
 from pipelines.progress import Progress
 from pipelines.shard import ShardTask, ShardWork
 
@@ -117,6 +120,7 @@ def retry(folder: str, words: Sequence[str] = ()) -> RunResult:
 def _prepare(config: Config) -> _Prepared:
     if config.engine == "ray" and config.device == "cuda" and not config.model_actors:
         raise ConfigError("device=cuda on the ray engine needs model_actors=1 or more: one process for each GPU that holds the models")
+    check_detector(config.shots)
     scorers = {name: entry.scorer for name, entry in config.scorers.items()}
     optional = {name for name, entry in config.scorers.items() if entry.optional}
     weights = resolve(scorers, weights_folders(config), allow_download=True, optional=optional)
@@ -160,7 +164,11 @@ def _tasks(manifest: Manifest, prepared: _Prepared) -> Iterator[ShardTask]:
     for shard_id in index.shard_ids:
         if shard_id in pending:
             yield ShardTask(shard_id, index.sources(shard_id))
-        elif missing := manifest.scorers_missing(shard_id, wanted):
+            continue
+        missing = manifest.scorers_missing(shard_id, wanted)
+        if not missing:
+            remove_scratch(manifest.shard(shard_id))
+        else:
             quarantined = _quarantined(manifest, shard_id)
             yield ShardTask(shard_id, index.sources(shard_id), only=missing, quarantined=quarantined)
 
@@ -181,6 +189,7 @@ def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) 
         models=Models(prepared.weights.paths, config.device),
         pass_fingerprint=prepared.fingerprints["pass"],
         scorer_fingerprints=prepared.fingerprints["scorers"],
+        skip=skip_rules(config),
     )
     sources = [source for task in tasks for source in task.sources]
     with Progress(len(sources), sum(s.size_bytes or 0 for s in sources)) as progress, _work_folder(manifest.root):

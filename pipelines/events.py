@@ -21,6 +21,16 @@ class SourceDone:
 
 
 @dataclass(frozen=True, slots=True)
+class PartDone:
+    """One part of a long source has been scanned; `size_bytes` is its share. `SourceDone` follows when all have been joined."""
+
+    key: str
+    size_bytes: int
+    decoded_s: float
+    num_clips: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClipDone:
     """One clip of an export has been made and verified, or could not be (`message` says why). `duration_s` is the clip's own."""
 
@@ -46,5 +56,5 @@ class WorkerDied:
     max_attempts: int
 
 
-Event = SourceDone | ClipDone | ShardDone | WorkerDied
+Event = SourceDone | PartDone | ClipDone | ShardDone | WorkerDied
 Report = Callable[[Event], None]

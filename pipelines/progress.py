@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from pipelines.events import ClipDone, Event, ShardDone, SourceDone, WorkerDied
+from pipelines.events import ClipDone, Event, PartDone, ShardDone, SourceDone, WorkerDied
 
 QUIET_S = 15.0  # between lines when the output is not a terminal
 
@@ -24,6 +24,7 @@ class Progress:
         self._decoded_s = 0.0
         self._start = self._last_line = time.monotonic()
         self._bar: _Bar | None = None
+        self._parts: dict[str, tuple[int, int, float]] = {}
         self.events: list[SourceDone] = []
 
     def __enter__(self) -> "Progress":
@@ -41,7 +42,12 @@ class Progress:
                 self.events.append(event)
                 self._done_sources += 1
                 message = None if event.status == "ok" else f"{event.status:<12}  {event.key}: {event.message}"
-                self._step(event.size_bytes, event.num_clips, event.decoded_s, message)
+                num_bytes, num_clips, decoded_s = self._parts.pop(event.key, (0, 0, 0.0))
+                self._step(event.size_bytes - num_bytes, event.num_clips - num_clips, event.decoded_s - decoded_s, message)
+            case PartDone():
+                num_bytes, num_clips, decoded_s = self._parts.get(event.key, (0, 0, 0.0))
+                self._parts[event.key] = num_bytes + event.size_bytes, num_clips + event.num_clips, decoded_s + event.decoded_s
+                self._step(event.size_bytes, event.num_clips, event.decoded_s, None)
             case ClipDone():
                 message = None if event.message is None else f"failed        {event.key}: {event.message}"
                 self._step(1, 1, event.duration_s, message)

@@ -1,5 +1,6 @@
 """The ledger's row of one source, from what listing and the pass know of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from curate.clip import NS_PER_S, Fault
@@ -22,6 +23,11 @@ def source_row(source: Source, report: ScanReport, is_quarantined: bool) -> dict
         **_facts(report),
         **_counts(report),
     }
+
+
+def joined_row(first: Mapping[str, Any], report: ScanReport) -> dict[str, Any]:
+    """The row of a source that was scanned in parts: what one part's row says of the file, and what `report` counts of all parts."""
+    return {**first, **_fate(report, False), **_shares(report, first["fps"]), **_counts(report)}
 
 
 def _fate(report: ScanReport, is_quarantined: bool) -> dict[str, Any]:
@@ -47,7 +53,6 @@ def _facts(report: ScanReport) -> dict[str, Any]:
         return dict.fromkeys(names.split())
     geometry, color = probe.geometry, probe.color
     width, height = geometry.displayed
-    frames = max(1, report.num_frames)
     return {
         "duration_s": probe.duration_s or probe.container_duration_s,
         "container": probe.container,
@@ -61,15 +66,22 @@ def _facts(report: ScanReport) -> dict[str, Any]:
         "rotation": geometry.orientation.degrees_clockwise,
         "sample_aspect_ratio": float(geometry.sample_aspect),
         "fps": probe.fps,
-        "is_variable_frame_rate": report.num_uneven / frames > UNEVEN_SHARE if probe.fps else None,
         "transfer": color.transfer,
         "primaries": color.primaries,
         "matrix": color.matrix,
         "is_full_range": color.full_range,
-        "is_interlaced": report.num_interlaced / frames > 0.5,
         "has_audio": probe.has_audio,
         "encoder": probe.encoder,
         "tags": sorted(probe.tags.items()),
+        **_shares(report, probe.fps),
+    }
+
+
+def _shares(report: ScanReport, fps: float | None) -> dict[str, Any]:
+    frames = max(1, report.num_frames)
+    return {
+        "is_variable_frame_rate": report.num_uneven / frames > UNEVEN_SHARE if fps else None,
+        "is_interlaced": report.num_interlaced / frames > 0.5,
     }
 
 

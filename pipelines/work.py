@@ -22,10 +22,20 @@ class Task(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What a task answers that is too much for one worker: others to do first, in any order and anywhere, then `then`, of its own name."""
+
+    first: "tuple[Task, ...]"
+    then: "Task"
+
+
 class Worker(Protocol):
     """What runs tasks in one process."""
 
-    def run(self, task: Any, report: Report) -> None: ...
+    def run(self, task: Any, report: Report) -> Split | None:
+        """Does the task, or says what has to be done before it can be (None: it is done)."""
+        ...
 
 
 class Work(Protocol):

@@ -43,7 +43,7 @@ def decide(manifest: Manifest, config: Config, refit: bool = False) -> Summary:
     # The numbers go first: a crash between the two leaves what the next decision repeats, not other numbers.
     manifest.write_policy(policy_json(frozen))
     manifest.publish(_judged(tables(), frozen, clips), _counted(manifest.iter_sources(), sources))
-    said = [*notes, *_outgrown(frozen, clips), *_incomplete(manifest)]
+    said = [*notes, *_outgrown(frozen, clips), *_skipped(clips), *_incomplete(manifest)]
     return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), said)
 
 
@@ -76,7 +76,7 @@ def published_summary(folder: str | Path) -> Summary:
         clips.add(pa.Table.from_batches([batch]))
     for batch in ds.dataset(manifest.root / "sources").to_batches():
         sources.add(pa.Table.from_batches([batch]))
-    return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), _incomplete(manifest))
+    return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), [*_skipped(clips), *_incomplete(manifest)])
 
 
 def absent_scorers(config: Config, run: Run) -> tuple[AbsentScorer, ...]:
@@ -176,6 +176,11 @@ def _outgrown(frozen: Sequence[FrozenRule], clips: ClipTally) -> list[str]:
                 f"rule {one.name}: its percentile was frozen on {fitted_on:,} clips and there are {now:,} now; --refit fits it anew"
             )
     return notes
+
+
+def _skipped(clips: ClipTally) -> list[str]:
+    text = f"{clips.num_skipped:,} clips were not given to the models (skip_models_when); percentiles of models' scores leave them out"
+    return [text] if clips.num_skipped else []
 
 
 def _incomplete(manifest: Manifest) -> list[str]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.decide.quantiles import FrozenRule
-from curate.decide.rules import TOO_SHORT, null_reason
+from curate.decide.rules import SKIPPED, TOO_SHORT, null_reason
 from curate.manifest.columns import DECIDED_COLUMNS, field
 
 
@@ -17,7 +17,10 @@ def reason_names(rules: Sequence[FrozenRule]) -> list[str]:
 
 
 def judge(table: pa.Table, rules: Sequence[FrozenRule]) -> pa.Table:
-    """The table with `keep` and `drop_reasons` as its last columns: all reasons of a clip, in rule order."""
+    """The table with `keep` and `drop_reasons` as its last columns: all reasons of a clip, in rule order.
+
+    A clip that the models were not given lists nulls as reasons only where nothing else drops it.
+    """
     scored = table["is_scored"].to_numpy()
     broken = np.zeros((len(table), 1 + 2 * len(rules)), dtype=bool)
     broken[:, 0] = ~scored
@@ -26,6 +29,7 @@ def judge(table: pa.Table, rules: Sequence[FrozenRule]) -> pa.Table:
         broken[:, 1 + 2 * i] = beyond & scored
         if one.rule.on_null == "drop":
             broken[:, 2 + 2 * i] = null & scored
+    broken[:, 2::2] &= ~(skipped(table) & broken[:, 1::2].any(axis=1))[:, None]
     rows, reasons = np.nonzero(broken)
     offsets = np.zeros(len(table) + 1, dtype=np.int32)
     np.cumsum(np.bincount(rows, minlength=len(table)), out=offsets[1:])
@@ -36,6 +40,25 @@ def judge(table: pa.Table, rules: Sequence[FrozenRule]) -> pa.Table:
     for name, values in decided.items():
         table = table.append_column(field(name, DECIDED_COLUMNS[name]), values)
     return table
+
+
+def skipped(table: pa.Table) -> np.ndarray:
+    """bool[N]: clips that the models were not given (`skip_models_when`)."""
+    return _with_fault(table, is_skip=True)
+
+
+def failed(table: pa.Table) -> np.ndarray:
+    """bool[N]: clips with a value that could not be computed."""
+    return _with_fault(table, is_skip=False)
+
+
+def _with_fault(table: pa.Table, is_skip: bool) -> np.ndarray:
+    found, faults = np.zeros(len(table), dtype=bool), table["faults"]
+    rows, kinds = pc.list_parent_indices(faults), pc.struct_field(pc.list_flatten(faults), "kind")
+    if len(kinds):
+        chosen = pc.equal(kinds, SKIPPED) if is_skip else pc.not_equal(kinds, SKIPPED)
+        found[rows.filter(chosen).to_numpy()] = True
+    return found
 
 
 def breaks(column: pa.ChunkedArray, one: FrozenRule) -> tuple[np.ndarray, np.ndarray]:

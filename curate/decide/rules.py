@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curate.scorers import Column
 
 TOO_SHORT = "too_short"
+SKIPPED = "Skipped"  # kind of the fault of a clip that the models were not given (`curate.decide.skip`)
 NUMERIC = ("min", "max", "min_percentile", "max_percentile")
 
 

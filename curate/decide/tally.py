@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.decide.judge import reason_names
+from curate.decide.judge import failed, reason_names, skipped
 from curate.decide.quantiles import FrozenRule
 from curate.decide.rules import TOO_SHORT, null_reason
 from curate.report.summary import AbsentScorer, ReasonCount, SourceProblem, Summary
@@ -25,6 +25,7 @@ class ClipTally:
     num_scored: int = 0
     num_kept: int = 0
     num_faulty: int = 0
+    num_skipped: int = 0
     clips_s: float = 0.0
     kept_s: float = 0.0
     kept_snapped_s: float = 0.0
@@ -36,7 +37,8 @@ class ClipTally:
         self.num_clips += len(table)
         self.num_scored += _sum(table["is_scored"])
         self.num_kept += _sum(keep)
-        self.num_faulty += _sum(pc.greater(pc.list_value_length(table["faults"]), 0))
+        self.num_faulty += int(failed(table).sum())
+        self.num_skipped += int(skipped(table).sum())
         self.clips_s += _sum(table["duration_s"])
         self.kept_s += _sum(table["duration_s"].filter(keep))
         self.kept_snapped_s += _sum(table["snapped_duration_s"].filter(keep))

@@ -50,7 +50,10 @@ def _pixels(doc: str, low: float = 1) -> Column:
     return Column(pa.int32(), "px", doc, low)
 
 
-_EDGES = "cut, dissolve, fade, division (a long shot divided at max_clip_s), source (the source itself) or fault (a decode fault)"
+_EDGES = (
+    "cut, dissolve, fade, division (a long shot divided at max_clip_s), part (a shot divided between parts of a long source, see "
+    "decode.part_s), source (the source itself) or fault (a decode fault)"
+)
 
 CLIP_COLUMNS: dict[str, Column] = {
     "clip_id": _text("16 hex digits made of source key and span; the same on every machine"),

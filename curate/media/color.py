@@ -113,6 +113,9 @@ def luma8(y: np.ndarray, depth: int, color: ColorInfo) -> np.ndarray:
     _check_depth(y, depth)
     if depth == 8 and color.full_range and not color.is_hdr:
         return y
+    if depth == 8 and not color.is_hdr:
+        # What `luma_table` holds, at twice the speed of a table.
+        return cv2.addWeighted(y, 255 / 219, y, 0, -16 * 255 / 219)
     table = luma_table(depth, color)
     return cv2.LUT(y, table) if depth == 8 else np.take(table, y, mode="clip")
 

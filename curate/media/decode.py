@@ -1,13 +1,14 @@
 """Decoding, once and in order: frames with true presentation times, faults where they happened, keyframes and packet sizes.
 
 Damage is silent in ffmpeg's libraries (a truncated file simply ends), so the end of what was decoded is held against what the
-container declares. One thread or slice threading only: frame threading gives different pixels from run to run on damaged files.
+container declares. Scans decode with one thread: frame threading gives different pixels from run to run on damaged files, and slice
+threading passes over damage in H.264 and VP9 without a word (`curate.media.ahead` uses a second core in another way).
 """
 
 import bisect
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -15,21 +16,24 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from curate.clip import Fault, Span
+from curate.clip import NS_PER_S, Fault, Span
 from curate.errors import SourceError
 from curate.media.color import ColorInfo
 from curate.media.geometry import Geometry, Orientation
 from curate.media.picture import Picture
 from curate.media.probe import Probe, probe, to_ns
+from curate.media.seek import Part, packet_ns, packets_after_reading, packets_from
 
 # Demuxers of real containers. Playlists and concat lists (hls, dash, concat, ...) could open other files or the network.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,mxf,nut,rm,ivf,"
     "yuv4mpegpipe,h264,hevc,vvc,m4v,h263,obu,av1,dv,mjpeg,mjpeg_2000,wtv,roq,bink,swf,dirac,vc1,cavsvideo,webp_pipe,webp,gxf,lxf,nsv,mpjpeg,dnxhd,r3d,ea"
 )
+_UINT8, _UINT16 = np.dtype(np.uint8), np.dtype("<u2")
 MAX_FAULTS = 32  # a source with more is given up at that point
 
 
@@ -44,18 +48,25 @@ class DecodedFrame:
 
 @dataclass(slots=True)
 class PacketIndex:
-    """Presentation times, sizes and keyframes of the packets demuxed so far and not forgotten, in demux order."""
+    """Presentation times, sizes and keyframes of the packets demuxed so far and not forgotten, in demux order; counts of all.
+
+    streams_end_s  end of the last packet of any stream
+    """
 
     times_ns: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     keyframes_ns: list[int] = field(default_factory=list)
+    num_packets: int = 0
     num_keyframes: int = 0
+    streams_end_s: float = 0.0
 
-    def add(self, time_ns: int, size: int, is_keyframe: bool) -> None:
+    def add(self, time_ns: int, size: int, is_keyframe: bool, is_counted: bool = True) -> None:
+        """`is_counted`: the packet belongs to the part that is read."""
         self.times_ns.append(time_ns)
         self.sizes.append(size)
+        self.num_packets += is_counted
         if is_keyframe:
-            self.num_keyframes += 1
+            self.num_keyframes += is_counted
             bisect.insort(self.keyframes_ns, time_ns)
 
     def num_bytes(self, span: Span) -> int:
@@ -66,6 +77,20 @@ class PacketIndex:
         self.times_ns = [self.times_ns[i] for i in keep]
         self.sizes = [self.sizes[i] for i in keep]
         del self.keyframes_ns[: bisect.bisect_left(self.keyframes_ns, time_ns)]
+
+    def taken(self) -> "PacketIndex":
+        """What was added since the last time, and the counts of all. Only the counts stay here."""
+        new = replace(self)
+        self.times_ns, self.sizes, self.keyframes_ns = [], [], []
+        return new
+
+    def join(self, new: "PacketIndex") -> None:
+        """Adds what another index, which saw the packets, handed over by `taken`."""
+        self.times_ns += new.times_ns
+        self.sizes += new.sizes
+        for time_ns in new.keyframes_ns:
+            bisect.insort(self.keyframes_ns, time_ns)
+        self.num_packets, self.num_keyframes, self.streams_end_s = new.num_packets, new.num_keyframes, new.streams_end_s
 
 
 class Reader(Protocol):
@@ -86,17 +111,22 @@ class Reader(Protocol):
 
 
 class PyAVReader:
-    """Reads one local file or open binary file with PyAV (ffmpeg's libraries). Raises `SourceError` with a plain reason."""
+    """Reads one local file or open binary file with PyAV (ffmpeg's libraries). Raises `SourceError` with a plain reason.
 
-    def __init__(self, file: object, name: str, threads: int = 1) -> None:
+    With a `part` the frames from its keyframe on come, to the end of the source: who takes them stops when the part is complete. Packets
+    are counted inside its span only, and whether an end is missing is for `missing_end` to say when all parts are known.
+    """
+
+    def __init__(self, file: object, name: str, threads: int = 1, part: Part | None = None) -> None:
         self._container, self._stream = open_video(file, name, threads)
+        self._part = part
+        self._from_ns = part.from_ns if part else None
+        self._packets = self._first_packets(file, name, threads)
         self._convert = PlaneReader()
         self.packets = PacketIndex()
         self.end_ns: int | None = None
         self._last_ns: int | None = None
         self._last_step_ns = 0
-        self._num_packets = 0
-        self._streams_end_s = 0.0
         self._iterator = self._decode()
         self._head: list[DecodedFrame | Fault] = []
         self.probe = self._read_head(name)
@@ -116,28 +146,48 @@ class PyAVReader:
         yield from self._head
         self._head.clear()
         yield from self._iterator
-        if fault := self._missing_end():
+        if self._part is None and (fault := missing_end(Declared.by(self.probe), self.packets, self.end_ns)):
             yield fault
 
     def close(self) -> None:
         self._container.close()
+
+    def _first_packets(self, file: object, name: str, threads: int) -> Iterator[av.Packet]:
+        if self._from_ns is None:
+            return self._container.demux()
+        packets = packets_from(self._container, self._stream, self._from_ns)
+        if packets is None:
+            self._container.close()
+            if not isinstance(file, str):
+                file.seek(0)  # type: ignore[attr-defined]
+            self._container, self._stream = open_video(file, name, threads)
+            packets = packets_after_reading(self._container, self._stream, self._from_ns)
+        if packets is None:
+            self._container.close()
+            raise SourceError(f"{name}: no keyframe at {self._from_ns / NS_PER_S:.6f} s, where there was one")
+        return packets
 
     def _decode(self) -> Iterator[DecodedFrame | Fault]:
         num_faults = 0
         needs_keyframe = False  # packets until the next keyframe are not given to the decoder
         is_resyncing = False  # a fault has been reported and no good picture has come since
         has_picture = False
+        num_groups = 0
         size: tuple[int, int] | None = None
         for packet in self._demux():
             if isinstance(packet, Fault):
                 yield packet
                 return
+            num_groups += bool(packet.size) and packet.is_keyframe
             if needs_keyframe and packet.size and not packet.is_keyframe:
                 continue
             try:
                 decoded = packet.decode()
                 needs_keyframe = False
             except av.error.FFmpegError as error:
+                # An open group may name pictures of the group before. Begun at in its middle a source has none; the part has not come yet.
+                if self._from_ns is not None and num_groups == 1:
+                    continue
                 # Before the first picture a stream cut in the middle of a group of pictures is ordinary.
                 if has_picture and not is_resyncing:
                     num_faults += 1
@@ -167,16 +217,17 @@ class PyAVReader:
     def _demux(self) -> Iterator[av.Packet | Fault]:
         """Packets of the video stream, the empty flush packet last; every stream's end is noted on the way."""
         try:
-            for packet in self._container.demux():
+            for packet in self._packets:
                 if packet.pts is not None and packet.time_base is not None:
-                    end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    self._streams_end_s = max(self._streams_end_s, end_s)
+                    base = packet.time_base
+                    end_s = (packet.pts + (packet.duration or 0)) * base.numerator / base.denominator
+                    self.packets.streams_end_s = max(self.packets.streams_end_s, end_s)
                 if packet.stream.index != self._stream.index:
                     continue
-                time_ns = to_ns(packet.pts if packet.pts is not None else packet.dts, packet.time_base)
+                time_ns = packet_ns(packet)
                 if packet.size and time_ns is not None:
-                    self._num_packets += 1
-                    self.packets.add(time_ns, packet.size, packet.is_keyframe)
+                    is_counted = self._part is None or time_ns in self._part.span
+                    self.packets.add(time_ns, packet.size, packet.is_keyframe, is_counted)
                 yield packet
         except av.error.FFmpegError as error:
             yield self._fault("demux", error)
@@ -200,19 +251,47 @@ class PyAVReader:
         message = error.strerror if isinstance(error, av.error.FFmpegError) else str(error)
         return Fault(stage, kind, str(message), self.end_ns)
 
-    def _missing_end(self) -> Fault | None:
-        """A fault if the stream ended before what the container declares; containers that only guess are not held to it."""
-        if self.end_ns is None or self._container.format.name.startswith("mpegts"):
-            return None
-        decoded_s = (self.end_ns - (self.probe.start_ns or 0)) / 1e9
-        declared = self.probe.declared_frames
-        if declared and self._num_packets < declared:
-            text = f"the file ends after {self._num_packets} of {declared} declared frames, at {decoded_s:.2f} s"
-        elif not declared and self.probe.container_duration_s and self._streams_end_s < self.probe.container_duration_s - 1.0:
-            text = f"the file ends at {self._streams_end_s:.2f} s of {self.probe.container_duration_s:.2f} s declared"
-        else:
-            return None
-        return Fault("demux", "Truncated", text, self.end_ns)
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a container says of its contents, see `Probe`: its own length, and how many frames the video stream has (0: not known)."""
+
+    container: str
+    start_ns: int | None
+    duration_s: float | None
+    num_frames: int
+
+    @classmethod
+    def by(cls, probe: Probe) -> "Declared":
+        return cls(probe.container, probe.start_ns, probe.container_duration_s, probe.declared_frames)
+
+
+def missing_end(declared: Declared, packets: PacketIndex, end_ns: int | None) -> Fault | None:
+    """A fault if the stream ended before what the container declares; containers that only guess are not held to it.
+
+    `packets` counts those of the whole source; `end_ns` is the end of its last frame.
+    """
+    if end_ns is None or declared.container.startswith("mpegts"):
+        return None
+    decoded_s = (end_ns - (declared.start_ns or 0)) / 1e9
+    if declared.num_frames and packets.num_packets < declared.num_frames:
+        text = f"the file ends after {packets.num_packets} of {declared.num_frames} declared frames, at {decoded_s:.2f} s"
+    elif not declared.num_frames and declared.duration_s and packets.streams_end_s < declared.duration_s - 1.0:
+        text = f"the file ends at {packets.streams_end_s:.2f} s of {declared.duration_s:.2f} s declared"
+    else:
+        return None
+    return Fault("demux", "Truncated", text, end_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What frames of one format, size and colour have in common."""
+
+    color: ColorInfo
+    geometry: Geometry
+    depth: int
+    is_scaled: bool  # goes through swscale first
+    is_split: bool  # planar: planes are read as they lie
 
 
 class PlaneReader:
@@ -221,43 +300,61 @@ class PlaneReader:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
         self._orientation: Orientation | None = None
+        self._key: tuple[object, ...] = ()
+        self._layout: _Layout | None = None
 
     def picture(self, frame: VideoFrame, stream: VideoStream) -> Picture:
         # Asked of the first frame only: side data and its frame hold each other, so every frame asked stays until the cycle collector runs.
         if self._orientation is None:
             self._orientation = _orientation(frame)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        geometry = Geometry(frame.width, frame.height, aspect, self._orientation)
-        name = frame.format.name
         codes = (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries)
-        color = ColorInfo.from_codes(*codes, frame.height, frame.width, name)
-        if not name.startswith(("yuv4", "yuvj4", "yuva4", "gray", "nv12", "p010le")) or name.endswith("be") or _has_negative_stride(frame):
-            target = "yuv444p" if frame.format.is_rgb or name == "pal8" else "yuv420p"
-            matrix = Colorspace.ITU601 if color.matrix == "bt601" else Colorspace.ITU709
-            frame = self._reformatter.reformat(frame, format=target, dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
-            color = ColorInfo("bt601" if color.matrix == "bt601" else "bt709", False, color.transfer, color.primaries)
-        return Picture(_planes(frame), max(8, frame.format.components[0].bits), color, geometry)
+        key = (frame.format.name, frame.width, frame.height, stream.sample_aspect_ratio, *codes)
+        if self._layout is None or key != self._key:
+            self._key, self._layout = key, _layout(frame, stream.sample_aspect_ratio or Fraction(1), self._orientation)
+        layout, planes = self._layout, frame.planes
+        if layout.is_scaled or any(plane.line_size < 0 for plane in planes):
+            return self._scaled(frame, layout)
+        if layout.is_split:
+            return Picture(tuple([_view(plane, layout.depth) for plane in planes[:3]]), layout.depth, layout.color, layout.geometry)
+        return Picture(_planes(frame), layout.depth, layout.color, layout.geometry)
+
+    def _scaled(self, frame: VideoFrame, layout: _Layout) -> Picture:
+        target = "yuv444p" if frame.format.is_rgb or frame.format.name == "pal8" else "yuv420p"
+        bt601, color = layout.color.matrix == "bt601", layout.color
+        matrix = Colorspace.ITU601 if bt601 else Colorspace.ITU709
+        frame = self._reformatter.reformat(frame, format=target, dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
+        color = ColorInfo("bt601" if bt601 else "bt709", False, color.transfer, color.primaries)
+        return Picture(_planes(frame), max(8, frame.format.components[0].bits), color, layout.geometry)
+
+
+def _layout(frame: VideoFrame, aspect: Fraction, orientation: Orientation) -> _Layout:
+    name = frame.format.name
+    codes = (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries)
+    color = ColorInfo.from_codes(*codes, frame.height, frame.width, name)
+    is_scaled = not name.startswith(("yuv4", "yuvj4", "yuva4", "gray", "nv12", "p010le")) or name.endswith("be")
+    is_split = name.startswith(("yuv4", "yuvj4", "yuva4"))
+    depth = max(8, frame.format.components[0].bits)
+    return _Layout(color, Geometry(frame.width, frame.height, aspect, orientation), depth, is_scaled, is_split)
+
+
+def _view(plane: VideoPlane, depth: int) -> np.ndarray:
+    """(H, W) of the plane's own memory, which it keeps alive."""
+    dtype = _UINT8 if depth == 8 else _UINT16
+    return np.ndarray((plane.height, plane.width), dtype, plane, 0, (plane.line_size, dtype.itemsize))  # type: ignore[arg-type]
 
 
 def _planes(frame: VideoFrame) -> tuple[np.ndarray, ...]:
-    name, bits = frame.format.name, frame.format.components[0].bits
-    dtype = np.dtype(np.uint8 if bits <= 8 else "<u2")
+    name, depth = frame.format.name, max(8, frame.format.components[0].bits)
+    if name not in ("nv12", "p010le"):
+        return tuple(_view(plane, depth) for plane in frame.planes[: 1 if name.startswith("gray") else 3])
     arrays = []
-    for plane in frame.planes[:3]:
-        array = np.frombuffer(plane, dtype)  # type: ignore[call-overload]
-        rows = array[: plane.height * (plane.line_size // dtype.itemsize)].reshape(plane.height, -1)
-        arrays.append(rows)
-    if name in ("nv12", "p010le"):
-        shift = 6 if name == "p010le" else 0
-        width, half = frame.width, (frame.width + 1) // 2
-        luma, chroma = arrays[0][:, :width] >> shift, arrays[1][:, : 2 * half] >> shift
-        return luma, np.ascontiguousarray(chroma[:, 0::2]), np.ascontiguousarray(chroma[:, 1::2])
-    arrays = [a[:, : plane.width] for a, plane in zip(arrays, frame.planes, strict=False)]
-    return tuple(arrays[:1]) if name.startswith("gray") else tuple(arrays)
-
-
-def _has_negative_stride(frame: VideoFrame) -> bool:
-    return any(plane.line_size < 0 for plane in frame.planes)
+    for plane in frame.planes:
+        array = np.frombuffer(plane, _UINT8 if depth == 8 else _UINT16)  # type: ignore[call-overload]
+        arrays.append(array[: plane.height * (plane.line_size // array.itemsize)].reshape(plane.height, -1))
+    shift = 6 if name == "p010le" else 0
+    width, half = frame.width, (frame.width + 1) // 2
+    luma, chroma = arrays[0][:, :width] >> shift, arrays[1][:, : 2 * half] >> shift
+    return luma, np.ascontiguousarray(chroma[:, 0::2]), np.ascontiguousarray(chroma[:, 1::2])
 
 
 def _orientation(frame: VideoFrame) -> Orientation:

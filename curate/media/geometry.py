@@ -44,13 +44,17 @@ class Orientation:
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """(H, W, ...) coded -> displayed, contiguous."""
+        return np.ascontiguousarray(self.view(array))
+
+    def view(self, array: np.ndarray) -> np.ndarray:
+        """(H, W, ...) coded -> displayed, without a copy."""
         if self.transpose:
             array = array.swapaxes(0, 1)
         if self.flip_x:
             array = array[:, ::-1]
         if self.flip_y:
             array = array[::-1]
-        return np.ascontiguousarray(array)
+        return array
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) across the transpose, in either direction."""

@@ -46,13 +46,22 @@ class HeldSamples:
         while picture.num_bytes / factor**2 > self._budget_bytes:
             factor += 1
         kept = picture.reduced(factor) if factor > 1 else picture
-        self._held.append(Held(time_ns, kept, profile(kept.luma()), analysis))
+        self._held.append(Held(time_ns, kept, _bar_profile(kept), analysis))
 
     def cut(self, span: Span) -> list[Held]:
         return [held for held in self._held if held.time_ns in span]
 
     def forget_before(self, time_ns: int) -> None:
         self._held = [held for held in self._held if held.time_ns >= time_ns]
+
+
+def _bar_profile(picture: Picture) -> BarProfile:
+    codes = picture.luma_codes()
+    if codes is None:
+        return profile(picture.luma())
+    # The points are chosen first: a full picture of levels would cost ten times as much.
+    points = profile(codes)
+    return BarProfile(points.shape, picture.levels(points.rows), picture.levels(points.columns))
 
 
 def active_box(held: list[Held], displayed: tuple[int, int]) -> tuple[Box, float | None]:

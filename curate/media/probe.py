@@ -67,7 +67,10 @@ def to_ns(ticks: int | None, time_base: Fraction | None) -> int | None:
     """Ticks of a time base as whole nanoseconds, rounded to nearest; None stays None."""
     if ticks is None or time_base is None:
         return None
-    return round(Fraction(ticks * NS_PER_S) * time_base)
+    # As round(Fraction(ticks * NS_PER_S) * time_base), ties to even, at a tenth of the cost.
+    whole, rest = divmod(ticks * NS_PER_S * time_base.numerator, time_base.denominator)
+    twice = 2 * rest
+    return whole + (twice > time_base.denominator or (twice == time_base.denominator and whole % 2 == 1))
 
 
 def _stream_duration_s(stream: VideoStream, lowered_tags: dict[str, str]) -> float | None:

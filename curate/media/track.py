@@ -64,7 +64,7 @@ class FrameTrack:
             last.end_ns = time_ns if last.end_ns is None else min(last.end_ns, time_ns)
             if last.lattice.shape == lattice.shape:
                 energy = cv2.norm(last.lattice, lattice, cv2.NORM_L2SQR) / lattice.size
-                is_duplicate = self._decide(energy, cv2.norm(last.lattice, lattice, cv2.NORM_INF))
+                is_duplicate = self._decide(energy, last.lattice, lattice)
             else:
                 self._references.clear()
                 self._num_quiet = 0
@@ -108,8 +108,8 @@ class FrameTrack:
         while len(self._frames) > 1 and self._frames[1].time_ns < time_ns:
             self._frames.popleft()
 
-    def _decide(self, energy: float, peak: float) -> bool:
-        is_still = energy < STILL_ENERGY and peak <= STILL_PEAK
+    def _decide(self, energy: float, before: np.ndarray, lattice: np.ndarray) -> bool:
+        is_still = energy < STILL_ENERGY and cv2.norm(before, lattice, cv2.NORM_INF) <= STILL_PEAK
         is_noise = not is_still and energy < self._noise_limit()
         self._num_quiet = self._num_quiet + 1 if is_noise else 0
         if self._num_quiet > MAX_QUIET_FRAMES:

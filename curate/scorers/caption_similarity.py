@@ -17,7 +17,7 @@ from curate.clip import Fault
 from curate.errors import ConfigError
 from curate.models import Models, Weight
 from curate.models.catalog import open_clip, own_config
-from curate.models.clip import image_spec, model_config, text_spec
+from curate.models.clip import Precision, image_spec, model_config, text_spec
 from curate.samples import ClipSamples, Wants
 from curate.scorers import Column, Score
 from curate.scorers.aesthetic import SHORT_SIDE
@@ -29,6 +29,10 @@ class Scorer:
 
     model: str = Field("ViT-L-14", description="open_clip model, or local-dir:FOLDER")
     pretrained: str = Field("openai", description="open_clip's tag of the weights")
+    precision: Precision = Field(
+        "float32",
+        description="float32, or int8: the image tower's linear layers in whole numbers, as in aesthetic",
+    )
 
     version: ClassVar[int] = 1
     batch_clips: ClassVar[int] = 5
@@ -56,7 +60,7 @@ class Scorer:
 
     def open(self, models: Models) -> Score:
         path = models.path(self.weights()[0])
-        embed = models.load(image_spec(self.model, self.pretrained, path))
+        embed = models.load(image_spec(self.model, self.pretrained, path, self.precision))
         read = models.load(text_spec(self.model, self.pretrained, path))
 
         def score(clips: Sequence[ClipSamples]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The reference engine: this process, one shard after the other. Whatever another engine writes is held against what this one writes."""
+"""The reference engine: this process, one task after the other. Whatever another engine writes is held against what this one writes."""
 
 from collections.abc import Sequence
 
@@ -9,5 +9,8 @@ from pipelines.work import Task, Work
 def run(tasks: Sequence[Task], work: Work, report: Report) -> None:
     """Runs every task here. A crash of a decoder is a crash of this process: use the ray engine for input that is not trusted."""
     worker = work.open()
-    for task in tasks:
-        worker.run(task, report)
+    waiting = list(reversed(tasks))
+    while waiting:
+        split = worker.run(waiting.pop(), report)
+        if split is not None:
+            waiting += [split.then, *reversed(split.first)]

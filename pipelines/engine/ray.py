@@ -2,6 +2,8 @@
 
 A segfault in a decoder, `kill -9` and the out-of-memory killer all arrive as the death of the actor. The worker has left a note of the
 source it was at; that source is tried `max_attempts` times and then quarantined with the reason, and its shard goes on without it.
+
+A task that answers with a `Split` waits for the others without a worker; they go to the front of the queue.
 """
 
 import logging
@@ -17,7 +19,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from curate.errors import ConfigError, CurateError
 from curate.models import Forward, ModelSpec, load_model
 from pipelines.events import Event, Report, WorkerDied
-from pipelines.work import Task, Work
+from pipelines.work import Split, Task, Work
 
 POLL_S = 0.25
 TORCH_MODELS = (
@@ -60,8 +62,8 @@ class _Worker:
         self._worker = work.open()
         self._inbox = inbox
 
-    def run(self, task: Task) -> None:
-        self._worker.run(task, lambda event: self._inbox.put.remote(event) and None)
+    def run(self, task: Task) -> Split | None:
+        return self._worker.run(task, lambda event: self._inbox.put.remote(event) and None)
 
 
 class _ModelHost:
@@ -122,57 +124,79 @@ def _start(workers: int, address: str | None) -> None:
     )
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A task that was split, and how many of those before it are not done."""
+
+    task: Task
+    num_left: int
+
+
 class _Run:
     """The driver's side: who works on what, who died, and what is left."""
 
     def __init__(self, work: Work, report: Report, workers: int, max_attempts: int) -> None:
         self._work, self._report, self._workers, self._max_attempts = work, report, workers, max_attempts
         self._inbox: Any = ray.remote(num_cpus=0)(_Inbox).remote()
-        self._deaths: Counter[str] = Counter()
+        self._deaths: Counter[tuple[str, str]] = Counter()
         self._queue: deque[Task] = deque()
         self._running: dict[Any, tuple[Any, Task]] = {}
+        self._idle: list[Any] = []
+        self._splits: dict[str, _Waiting] = {}  # by the names of the tasks that are waited for
 
     def run(self, tasks: Sequence[Task]) -> None:
         self._queue.extend(tasks)
-        for _ in range(min(self._workers, len(tasks))):
-            self._give(self._new_worker())
+        self._give()
         while self._running:
             done, _ = ray.wait(list(self._running), timeout=POLL_S)
             self._drain()
             for ref in done:
                 self._settle(ref)
+            self._give()
         self._drain()
 
     def _new_worker(self) -> Any:
         actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
         return actor.remote(self._work, self._inbox)
 
-    def _give(self, worker: Any) -> None:
-        if self._queue:
+    def _give(self) -> None:
+        """Work for every worker that has none; a split may bring more when some were idle already."""
+        while self._queue and len(self._running) < self._workers:
+            worker = self._idle.pop() if self._idle else self._new_worker()
             task = self._queue.popleft()
             self._running[worker.run.remote(task)] = (worker, task)
 
     def _settle(self, ref: Any) -> None:
         worker, task = self._running.pop(ref)
         try:
-            ray.get(ref)
+            split: Split | None = ray.get(ref)
         except RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, CurateError) else error from None
         except (RayActorError, OutOfMemoryError) as error:
             self._bury(task, error)
-            worker = self._new_worker()
-        self._give(worker)
+            return
+        self._idle.append(worker)
+        if split is not None:
+            waiting = _Waiting(split.then, len(split.first))
+            self._splits |= {one.name: waiting for one in split.first}
+            # In front of other shards: a long source must not be what is still running when all else is done.
+            self._queue.extendleft(reversed(split.first or (split.then,)))
+        elif task.name in self._splits:
+            waiting = self._splits.pop(task.name)
+            waiting.num_left -= 1
+            if not waiting.num_left:
+                self._queue.appendleft(waiting.task)
 
     def _bury(self, task: Task, error: Exception) -> None:
         """Puts the dead worker's shard back, without the source it died on once that one has had its attempts."""
         key = self._work.notes.read(task.name)
         if key is None:
             raise CurateError(f"a worker died before it began on anything of shard {task.name}: {_first_line(error)}")
-        self._deaths[key] += 1
+        self._deaths[task.name, key] += 1
         reason = "out of memory" if isinstance(error, OutOfMemoryError) else "the worker process died (crash in a decoder, or killed)"
-        self._report(WorkerDied(key, reason, self._deaths[key], self._max_attempts))
-        if self._deaths[key] >= self._max_attempts:
+        self._report(WorkerDied(key, reason, self._deaths[task.name, key], self._max_attempts))
+        if self._deaths[task.name, key] >= self._max_attempts:
             task = task.without(key, reason)
         self._queue.appendleft(task)
 

