@@ -115,7 +115,9 @@ def _start(workers: int, address: str | None) -> None:
         ray.init(address=address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # "local": without it Ray joins whatever cluster runs on this machine.
     ray.init(
+        "local",
         num_cpus=workers or os.cpu_count(),
         include_dashboard=False,
         log_to_driver=False,
