@@ -111,6 +111,7 @@ def test_clips_that_fail_are_reported_and_in_no_index(manifest: Path, tmp_path: 
     assert result.failures == ("8% of the clips failed, more than max_failed_fraction=1%",)
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_worker_is_left_out_and_the_rest_lands(manifest: Path, tmp_path: Path) -> None:
     deadly = read_kept(manifest).table["clip_id"].to_pylist()[5]
     result = export(settings(manifest, tmp_path / "out", deadly=deadly, engine="ray", workers=2))

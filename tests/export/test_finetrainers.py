@@ -51,6 +51,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_finetrainers_own_data_code_reads_every_video_unchanged(manifest: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("finetrainers") is None:
         pytest.skip("finetrainers is not installed: make readers")

@@ -90,6 +90,7 @@ def test_other_towers_gpus_and_inexact_processors_are_refused(tiny_clip: Path, m
         check_exact()
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_scores_are_within_a_hundredth_of_a_point(shared_data: Path, real_weights: Path) -> None:
     import av

@@ -42,6 +42,7 @@ def models(real_weights: Path, scorer: Scorer) -> Models:
     return Models({weight: locate(weight, (real_weights,)) for weight in wanted})
 
 
+@pytest.mark.slow
 def test_the_aesthetic_score_ranks_kinds_of_video_as_people_do(shared_data: Path, models: Models, scorer: Scorer) -> None:
     tower, head = (models.path(weight) for weight in scorer.weights())
     embed = models.load(image_spec("ViT-B-16", "openai", tower))
@@ -58,6 +59,7 @@ def test_the_real_tower_gives_the_same_bytes_in_every_batch_and_uses_quickgelu(s
     assert {type(block.mlp.gelu).__name__ for block in _load(spec).visual.transformer.resblocks} == {"QuickGELU"}
 
 
+@pytest.mark.slow
 def test_craft_and_pp_ocr_agree_on_the_area_of_text(shared_data: Path, models: Models) -> None:
     """Within a factor of 1.4: PP-OCR boxes lines with the spaces in them, CRAFT words."""
     ppocr = models.load(

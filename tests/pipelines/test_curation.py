@@ -28,7 +28,7 @@ scorers: {motion: {}, quality: {}, synthetic: {}}
 rules:
   too_still: {column: motion_speed, min: 0.1}
 """
-# A user's own scorer: kills its process on one source, as a segfault in a decoder would.
+# Users' own scorers. This one kills its process on one source, as a segfault in a decoder would.
 DEADLY = """
 import os
 from dataclasses import dataclass
@@ -54,6 +54,29 @@ class Scorer:
             return [{"deadly_ok": True} for _ in clips]
         return score
 """
+
+
+# This one says that it was begun and never ends, so that what interrupts it comes half way for certain.
+ENDLESS = DEADLY.replace("deadly_ok", "endless_ok").replace(
+    """            for clip in clips:
+                if "bikes" in clip.source.key:
+                    os.kill(os.getpid(), 9)
+""",
+    """            import pathlib, time
+            (pathlib.Path(__file__).parent / "begun").touch()
+            time.sleep(300)
+""",
+)
+
+
+def own_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
+    """Writes own_NAME.NAME; a package name of its own, since a process keeps the first package of a name that it imports."""
+    package = folder / f"own_{name}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / f"{name}.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +190,15 @@ def test_a_killed_run_goes_on_where_it_was(reference, videos, tmp_path):
     assert digests(tmp_path / "out") == digests(reference)
 
 
-def test_interrupt_exits_130_and_names_the_way_on(videos, tmp_path):
-    (tmp_path / "config.yaml").write_text(CONFIG)
+def test_interrupt_exits_130_and_names_the_way_on(videos, tmp_path, monkeypatch):
+    own_scorer(tmp_path, monkeypatch, "endless", ENDLESS)
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("scorers: {motion: {},", "scorers: {own_endless.endless: {}, motion: {},"))
     words = ["engine=ray", "workers=1", f"input={videos}", f"output={tmp_path / 'out'}"]
     command = [sys.executable, "-m", "curate", "run", str(tmp_path / "config.yaml"), *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "out" / ".work").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "own_endless" / "begun").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -219,14 +242,10 @@ def test_a_new_and_a_changed_file_cost_their_own_shards_only(configured, referen
     assert Manifest.open(tmp_path / "out").index().rows(0)["key"].to_pylist() == ["bigbuckbunny.mp4", "bikes.mp4"]
 
 
+@pytest.mark.slow
 def test_a_source_that_kills_its_worker_is_quarantined_and_the_rest_lands(videos, tmp_path, monkeypatch, capfd):
-    package = tmp_path / "mine"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "deadly.py").write_text(textwrap.dedent(DEADLY))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    (tmp_path / "config.yaml").write_text(CONFIG.replace("scorers: {motion: {},", "scorers: {mine.deadly: {}, motion: {},"))
+    own_scorer(tmp_path, monkeypatch, "deadly", DEADLY)
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("scorers: {motion: {},", "scorers: {own_deadly.deadly: {}, motion: {},"))
     words = ["engine=ray", "workers=1", f"input={videos}", f"output={tmp_path / 'out'}", "max_failed_fraction=0.6"]
     run(load_config(tmp_path / "config.yaml", words))
     sources = pd.read_parquet(tmp_path / "out" / "sources").set_index("source_key")
@@ -235,7 +254,7 @@ def test_a_source_that_kills_its_worker_is_quarantined_and_the_rest_lands(videos
     clips = pd.read_parquet(tmp_path / "out" / "clips")
     assert clips.loc[clips["is_scored"], "deadly_ok"].all()
     assert "attempt 2 of 2" in capfd.readouterr().err
-    result = retry(str(tmp_path / "out"), ["engine=local", "scorers.mine.deadly=null"])
+    result = retry(str(tmp_path / "out"), ["engine=local", "scorers.own_deadly.deadly=null"])
     assert result.num_shards_done >= 1
     sources = pd.read_parquet(tmp_path / "out" / "sources").set_index("source_key")
     assert sources.loc["bikes.mp4", "status"] == "ok"

@@ -125,6 +125,7 @@ def whole(tmp_path_factory, videos) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_bytes_of_one(reference, videos, tmp_path):
     job(videos, tmp_path / "out", engine="ray", workers=2)
     assert digests(tmp_path / "out") == digests(reference)

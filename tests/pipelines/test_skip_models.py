@@ -18,7 +18,7 @@ from pipelines.curation import run
 CONFIG = {
     "shard_sources": 2,
     "clips": {"min_clip_s": 0.5, "max_clip_s": 2.0},
-    "scorers": {"mine.watched": {}, "quality": {}, "motion": {}},
+    "scorers": {"own_watched.watched": {}, "quality": {}, "motion": {}},
     "rules": {
         "slow": {"column": "motion_speed", "min": 3.0},
         "small": {"column": "active_short_side", "min": 200},
@@ -64,9 +64,9 @@ Go = Callable[..., pd.DataFrame]
 @pytest.fixture
 def go(tmp_path, videos, monkeypatch) -> Go:
     """go(output, "key=value", ..., skip=[...], without=()) -> the clips that were decided, by id."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "__init__.py").touch()
-    (tmp_path / "mine" / "watched.py").write_text(MODEL)
+    (tmp_path / "own_watched").mkdir()
+    (tmp_path / "own_watched" / "__init__.py").touch()
+    (tmp_path / "own_watched" / "watched.py").write_text(MODEL)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
@@ -94,7 +94,7 @@ def test_clips_that_a_cheap_rule_drops_have_null_the_reason_and_the_rules_name(g
     assert (kinds(some)[dropped].map(tuple) == ("Skipped",)).all() and not kinds(some)[~dropped].map(len).any()
     pd.testing.assert_series_equal(some["drop_reasons"].map(list), every["drop_reasons"].map(list))
     fault = some.loc[dropped & (every["motion_speed"] < 3.0), "faults"].iloc[0][0]
-    assert fault["stage"] == "mine.watched" and "rule slow" in fault["message"] and "motion_speed below 3" in fault["message"]
+    assert fault["stage"] == "own_watched.watched" and "rule slow" in fault["message"] and "motion_speed below 3" in fault["message"]
     summary = go.result.summary
     assert summary.num_faulty == 0 and any(f"{dropped.sum()} clips were not given to the models" in note for note in summary.notes)
 
@@ -102,7 +102,7 @@ def test_clips_that_a_cheap_rule_drops_have_null_the_reason_and_the_rules_name(g
 def test_engines_and_a_model_added_later_agree(go: Go, tmp_path: Path) -> None:
     whole = go("whole", skip=["slow", "small"])
     go("ray", "engine=ray", "workers=2", skip=["slow", "small"])
-    go("later", skip=["slow", "small"], without=("mine.watched",))
+    go("later", skip=["slow", "small"], without=("own_watched.watched",))
     later = go("later", skip=["slow", "small"])
     pd.testing.assert_frame_equal(later, whole)
     files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole" / "shards").rglob("*.parquet")]
@@ -118,7 +118,7 @@ def test_changing_what_is_skipped_redoes_the_models_and_nothing_else(go: Go, tmp
     before = {path.name: path.read_bytes() for path in shard.glob("*.parquet")}
     clips = go("out", skip=["small"])
     after = {path.name: path.read_bytes() for path in shard.glob("*.parquet")}
-    assert {name for name in before if before[name] != after[name]} == {"mine.watched.parquet"}
+    assert {name for name in before if before[name] != after[name]} == {"own_watched.watched.parquet"}
     assert clips["model_saw"].isna().equals((clips["active_short_side"] < 200) | ~clips["is_scored"])
     go("out", "rules.small.min=100", skip=["small"])
     assert go.result.num_shards_done == 2

@@ -74,6 +74,7 @@ def run_on(examples: Examples, both: Encoders, **more: Any) -> tuple[Run, list[d
     return Run(settings, unet, unet, state, Repeated(examples), both, CPU, on_step=rows.append), rows
 
 
+@pytest.mark.slow
 def test_one_clip_is_learned_by_heart(both: Encoders) -> None:
     noise = {"p_mean": 1.5, "p_std": 0.5, "drop_embed": 0}
     optimizer = {"lr": 4e-3, "warmup_steps": 5, "final_lr": 0.02, "ema": 0.95}
