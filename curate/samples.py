@@ -22,12 +22,17 @@ class Wants:
     short_side  upper bound of the shorter side in pixels, reached by area averaging; a smaller picture is never enlarged.
                 None: as held (native resolution unless the cap on held bytes made the pass reduce it).
     motion      the low-resolution luma frames and pairs of `MotionFrames`.
+    previews    every grid sample as small RGB, whatever `frames` asks for.
     """
 
     frames: Literal["none", "first_middle_last", "grid"] = "none"
     pixels: Literal["rgb", "luma"] = "rgb"
     short_side: int | None = None
     motion: bool = False
+    previews: bool = False
+
+
+PREVIEW_SHORT_SIDE = 96  # px
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class MotionFrames:
 class ClipSamples:
     """One clip as one scorer sees it. `frames` and `times_ns` are what its `Wants` asked for, in time order.
 
+    `previews` are uint8 RGB (H, W, 3) of every grid sample, short side at most `PREVIEW_SHORT_SIDE`, where `Wants.previews` asked.
     `box` is the active picture in displayed pixels of the source; `bars_contrast` the evidence for its bars (see
     `curate.media.bars`), None where there are none.
     """
@@ -108,4 +114,5 @@ class ClipSamples:
     frames: tuple[np.ndarray, ...] = ()
     times_ns: tuple[int, ...] = ()
     motion: MotionFrames | None = None
+    previews: tuple[np.ndarray, ...] = ()
     bars_contrast: float | None = None

@@ -29,7 +29,7 @@ from curate.media.picture import lattice_slices
 from curate.media.probe import Probe
 from curate.media.seek import Part
 from curate.media.track import FrameTrack
-from curate.samples import ClipSamples, MotionFrames, Pair, SourceFacts, Track, Wants
+from curate.samples import PREVIEW_SHORT_SIDE, ClipSamples, MotionFrames, Pair, SourceFacts, Track, Wants
 from curate.shots import ShotDetector, Transition
 from curate.shots.assemble import EdgeKind, ShotAssembler, ShotSpan
 from curate.shots.params import Shots, open_detector
@@ -316,25 +316,27 @@ class _OnePass:
 
     def _samples(self, span: Span, held: list[Held], box: Box, contrast: float | None, track: Track) -> dict[str, ClipSamples]:
         motion = self._motion_frames(span, held, box) if self._with_motion else None
-        cache: dict[tuple[int, str, int | None], object] = {}
+        cache: dict[tuple[int, str, int | None], np.ndarray] = {}
+
+        def shown(sample: Held, pixels: str, short_side: int | None) -> np.ndarray:
+            key = (sample.time_ns, pixels, short_side)
+            if key not in cache:
+                convert = sample.picture.rgb if pixels == "rgb" else sample.picture.luma
+                cache[key] = convert(None if contrast is None else box, short_side)
+            return cache[key]
+
         found = {}
         for name, wants in self._wants.items():
             chosen = _chosen(wants.frames, held)
-            frames = []
-            for sample in chosen:
-                key = (sample.time_ns, wants.pixels, wants.short_side)
-                if key not in cache:
-                    convert = sample.picture.rgb if wants.pixels == "rgb" else sample.picture.luma
-                    cache[key] = convert(None if contrast is None else box, wants.short_side)
-                frames.append(cache[key])
             found[name] = ClipSamples(
                 source=self._facts,
                 span=span,
                 box=box,
                 track=track,
-                frames=tuple(frames),  # type: ignore[arg-type]
+                frames=tuple(shown(sample, wants.pixels, wants.short_side) for sample in chosen),
                 times_ns=tuple(sample.time_ns for sample in chosen),
                 motion=motion if wants.motion else None,
+                previews=tuple(shown(sample, "rgb", PREVIEW_SHORT_SIDE) for sample in held) if wants.previews else (),
                 bars_contrast=contrast,
             )
         return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -113,6 +114,19 @@ def test_samples_lie_on_the_sources_own_grid_and_show_the_frame_of_their_time(tm
         error = np.abs(shown.astype(int) - expected).mean()
         assert error < 4
         assert error < np.abs(shown.astype(int) - others).mean()
+
+
+def test_previews_are_the_grid_in_small_whatever_else_is_asked_for(tmp_path, street):
+    path = write_video(tmp_path / "a.mp4", street, Fraction(25), options=FINE)
+    asked = {"mine": scorers.Wants(previews=True), "grid": RGB, "none": scorers.Wants()}
+    (clip,) = scan(Source("a", str(path)), settings(), asked, ScanReport())
+    samples = clip.samples["mine"]
+    assert samples.frames == () and clip.samples["none"].previews == ()
+    assert len(samples.previews) == len(clip.samples["grid"].frames)
+    for preview, whole in zip(samples.previews, clip.samples["grid"].frames, strict=True):
+        assert min(preview.shape[:2]) == 96
+        small = cv2.resize(whole, preview.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(preview.astype(int) - small).mean() < 3
 
 
 def test_given_spans_are_sampled_as_the_pass_sampled_them(demo_videos):
