@@ -28,8 +28,9 @@ from av.video.frame import VideoFrame
 
 from curate.clip import NS_PER_S
 from curate.errors import SourceError
-from curate.media.decode import PlaneReader, open_video
+from curate.media.decode import open_video
 from curate.media.picture import Picture
+from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
 
 FOLLOWS_NS = 2 * NS_PER_S  # a read that begins so soon after the one before it walks through the source

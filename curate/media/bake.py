@@ -24,9 +24,9 @@ from PIL import Image
 
 from curate.clip import Box
 from curate.media.color import ColorInfo
-from curate.media.decode import PlaneReader
 from curate.media.geometry import inward
 from curate.media.picture import Picture
+from curate.media.planes import PlaneReader
 
 LEFT, BETWEEN = 0.5, 1.0  # luma pixels from the edge of a block of two to its chroma sample
 MIN_SHIFT = 1 / 64  # px; less is not worth a filter

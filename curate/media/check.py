@@ -29,7 +29,8 @@ from av.video.stream import VideoStream
 
 from curate.clip import NS_PER_S
 from curate.errors import ExportError, SourceError
-from curate.media.decode import PlaneReader, open_video
+from curate.media.decode import open_video
+from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
 
 SHORT_SIDE = 96  # px

@@ -27,9 +27,9 @@ from av.stream import Stream
 from curate.clip import NS_PER_S, Span
 from curate.errors import ExportError
 from curate.media.check import COPIED, CutFile, Expected, Witness, check, small_luma
-from curate.media.decode import PlaneReader
 from curate.media.encode import FORMAT_BITEXACT
 from curate.media.picks import LEADS_NS, VideoFile, frames_at
+from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
 
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video")

@@ -6,7 +6,7 @@ import pytest
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
-from curate.media.decode import PlaneReader
+from curate.media.planes import PlaneReader
 from curate.shots.params import CASCADE, DetectorPass
 from curate.shots.passes import RatedPass
 
