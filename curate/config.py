@@ -80,6 +80,46 @@ class Sampling(Section):
     )
 
 
+class Limits(Section):
+    """What a source may cost before it is given up.
+
+    No score depends on them, so they may change between runs; `curate retry` tries again what they ended.
+    """
+
+    max_megapixels: float = Field(
+        150.0, gt=0, le=2000, description="a picture of more is not decoded; 16384x8192 has 134", json_schema_extra={"unit": "MP"}
+    )
+    max_hours: float = Field(48.0, gt=0, le=10_000, description="a source is cut off here", json_schema_extra={"unit": "h"})
+    max_fps: float = Field(
+        2000.0,
+        ge=60,
+        le=1_000_000,
+        description="a source with more frames a second, over ten thousand of them, is cut off",
+        json_schema_extra={"unit": "1/s"},
+    )
+    min_speed: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="a source is cut off when scanning it takes stall_s and its duration over this; 0: never",
+        json_schema_extra={"unit": "s of video a second"},
+    )
+    stall_s: float = Field(
+        600.0,
+        ge=1,
+        le=86_400,
+        description="a worker of the ray engine that gets no frame for so long is ended",
+        json_schema_extra={"unit": "s"},
+    )
+    worker_gb: float = Field(
+        8.0,
+        ge=0.25,
+        le=10_000,
+        description="a worker of the ray engine that takes more memory is ended; its models count where it holds them itself",
+        json_schema_extra={"unit": "GB"},
+    )
+
+
 class Clips(Section):
     """How shots become clips."""
 
@@ -198,6 +238,7 @@ class Config(Section):
     )
     models: str | None = Field(None, description="folder searched for weights after the one that CURATE_MODELS names")
     decode: Decode = Field(default_factory=Decode, description="how sources are opened and decoded")
+    limits: Limits = Field(default_factory=Limits, description="what a source may cost before it is given up")
     sampling: Sampling = Field(default_factory=Sampling, description="which frames the scorers see")
     shots: Shots = Field(default_factory=Shots, description="how shots are found")
     clips: Clips = Field(default_factory=Clips, description="how shots become clips")

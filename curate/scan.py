@@ -11,13 +11,13 @@ A long source is scanned in parts (`curate.media.parts`). Each is a pass of its 
 detectors know what came before, and ends when they have said all about it; only what lies in the part is handed out and counted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from curate.clip import Box, Fault, Span, clip_id
-from curate.config import Clips, Decode, Sampling
+from curate.config import Clips, Decode, Limits, Sampling
 from curate.errors import SourceError
 from curate.media.decode import DecodedFrame, Reader
 from curate.media.geometry import inward
@@ -41,12 +41,13 @@ PASS_VERSION = 3
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Everything that decides which clips there are and what their samples look like."""
+    """Everything that decides which clips there are and what their samples look like; and what a source may cost."""
 
     decode: Decode
     sampling: Sampling
     shots: Shots
     clips: Clips
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +124,18 @@ def scan(
     report: ScanReport,
     spans: Sequence[Span] | None = None,
     part: Part | None = WHOLE,
+    alive: Callable[[], None] | None = None,
 ) -> Iterator[ScannedClip]:
     """Yields the source's clips in order; `report` is filled on the way.
 
     With `spans` no shots are looked for: the given ones (of an earlier pass with the same settings) are sampled again.
     A source that cannot be opened or decoded gives no clips and one fault in the report.
+    `alive` is called at each frame.
     With `part=None` a source that may be long is left alone (`report.may_be_long`); `curate.media.parts.parts_of` finds its parts.
     """
     one = None if part == WHOLE else part
     try:
-        reader = open_reader(source.url, settings.decode, one)
+        reader = open_reader(source.url, settings.decode, one, settings.limits, alive)
     except SourceError as error:
         where_ns = one.span.start_ns if one and one.from_ns is not None else None
         report.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{source.url}: "), where_ns))

@@ -125,7 +125,7 @@ def _prepare(config: Config) -> _Prepared:
     optional = {name for name, entry in config.scorers.items() if entry.optional}
     weights = resolve(scorers, weights_folders(config), allow_download=True, optional=optional)
     fingerprints = config_fingerprints(config, PASS_VERSION, weights.fingerprints())
-    settings = Pass(config.decode, config.sampling, config.shots, config.clips)
+    settings = Pass(config.decode, config.sampling, config.shots, config.clips, config.limits)
     present = {name: scorer for name, scorer in scorers.items() if name not in weights.absent}
     return _Prepared(config, settings, present, weights, fingerprints)
 
@@ -200,7 +200,9 @@ def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) 
         else:
             from pipelines.engine import ray
 
-            ray.run(tasks, work, progress, ray.RaySettings(config.workers, config.max_attempts, config.model_actors, config.ray_address))
+            limits, actors = config.limits, config.model_actors
+            settings = ray.RaySettings(config.workers, config.max_attempts, actors, config.ray_address, limits.stall_s, limits.worker_gb)
+            ray.run(tasks, work, progress, settings)
     return tuple(progress.events)
 
 

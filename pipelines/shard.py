@@ -136,7 +136,7 @@ class ShardWorker:
                 scanned.faults.append(_quarantine(reason))
             elif given != []:
                 self._work.notes.write(task.name, source.key)
-                rows.take(scan(source, self._work.settings, rows.wants, scanned, given, part=None))
+                rows.take(scan(source, self._work.settings, rows.wants, scanned, given, part=None, alive=self._alive(task)))
                 if scanned.may_be_long:
                     found = self._parts(source, scanned)
                     if len(found) > 1:
@@ -144,7 +144,7 @@ class ShardWorker:
                         continue
                     if found:
                         scanned = ScanReport()
-                        rows.take(scan(source, self._work.settings, rows.wants, scanned, given))
+                        rows.take(scan(source, self._work.settings, rows.wants, scanned, given, alive=self._alive(task)))
             row = source_row(source, scanned, is_quarantined=reason is not None)
             rows.sources.append(row)
             report(_done(source, row, time.perf_counter() - start))
@@ -168,7 +168,7 @@ class ShardWorker:
         start, scanned, rows = time.perf_counter(), ScanReport(), self._rows(task)
         spans = None if task.only is None else self._spans(task.shard_id).get(source.key, [])
         self._work.notes.write(task.name, source.key)
-        rows.take(scan(source, self._work.settings, rows.wants, scanned, spans, task.part))
+        rows.take(scan(source, self._work.settings, rows.wants, scanned, spans, task.part, self._alive(task)))
         row = source_row(source, scanned, is_quarantined=False)
         rows.sources.append(row)
         seconds = time.perf_counter() - start
@@ -197,6 +197,18 @@ class ShardWorker:
             found.append(own)
             report(_done(source, own.sources.to_pylist()[0], seconds))
         return concatenated(found)
+
+    def _alive(self, task: ShardTask | PartTask) -> Callable[[], None]:
+        """Says at most once a second that frames still come."""
+        notes, next_s = self._work.notes, time.monotonic() + 1.0
+
+        def alive() -> None:
+            nonlocal next_s
+            if time.monotonic() >= next_s:
+                notes.touch(task.name)
+                next_s = time.monotonic() + 1.0
+
+        return alive
 
     def _scratch(self, task: ShardTask | PartTask) -> Scratch:
         fingerprints = {name: self._work.scorer_fingerprints[name] for name in self._names(task.only)}

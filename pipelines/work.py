@@ -1,6 +1,8 @@
 """What an engine knows of a job: tasks with names, work that opens in a worker, and notes that name the culprit when a worker dies."""
 
+import contextlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -59,9 +61,30 @@ class Notes:
     folder: str
 
     def write(self, task: str, key: str) -> None:
+        self._put(task, {"key": key})
+
+    def touch(self, task: str) -> None:
+        """Says that the task goes on."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._path(task))
+
+    def explain(self, task: str, reason: str) -> None:
+        """Last words of a worker that ends itself."""
+        key = self.read(task)
+        if key is not None:
+            self._put(task, {"key": key, "reason": reason})
+
+    def reason(self, task: str) -> str | None:
+        """The last words, if there were any."""
         path = self._path(task)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"key": key}))
+        return json.loads(path.read_text()).get("reason") if path.exists() else None
+
+    def stamp(self, task: str) -> int | None:
+        """Changes whenever the task's worker writes or touches its note; None where there is none."""
+        try:
+            return self._path(task).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def remove(self, task: str) -> None:
         self._path(task).unlink(missing_ok=True)
@@ -70,6 +93,14 @@ class Notes:
         """What the worker on this task was at when it last spoke."""
         path = self._path(task)
         return str(json.loads(path.read_text())["key"]) if path.exists() else None
+
+    def _put(self, task: str, content: dict[str, str]) -> None:
+        """The driver may read at any moment, and sees the old note or the new one."""
+        path = self._path(task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".aside")
+        aside.write_text(json.dumps(content))
+        aside.replace(path)
 
     def _path(self, task: str) -> Path:
         return Path(self.folder) / f"{task}.json"

@@ -28,6 +28,7 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,mxf,nut,rm,ivf,"
     "yuv4mpegpipe,h264,hevc,vvc,m4v,h263,obu,av1,dv,mjpeg,mjpeg_2000,wtv,roq,bink,swf,dirac,vc1,cavsvideo,webp_pipe,webp,gxf,lxf,nsv,mpjpeg,dnxhd,r3d,ea"
 )
+MAX_PIXELS = 150_000_000  # the default of limits.max_megapixels
 MAX_FAULTS = 32  # a source with more is given up at that point
 
 
@@ -111,8 +112,9 @@ class PyAVReader:
     are counted inside its span only, and whether an end is missing is for `missing_end` to say when all parts are known.
     """
 
-    def __init__(self, file: object, name: str, threads: int = 1, part: Part | None = None) -> None:
-        self._container, self._stream = open_video(file, name, threads)
+    def __init__(self, file: object, name: str, threads: int = 1, part: Part | None = None, max_pixels: int = MAX_PIXELS) -> None:
+        self._max_pixels = max_pixels
+        self._container, self._stream = open_video(file, name, threads, max_pixels)
         self._part = part
         self._from_ns = part.from_ns if part else None
         self._packets = self._first_packets(file, name, threads)
@@ -154,7 +156,7 @@ class PyAVReader:
             self._container.close()
             if not isinstance(file, str):
                 file.seek(0)  # type: ignore[attr-defined]
-            self._container, self._stream = open_video(file, name, threads)
+            self._container, self._stream = open_video(file, name, threads, self._max_pixels)
             packets = packets_after_reading(self._container, self._stream, self._from_ns)
         if packets is None:
             self._container.close()
@@ -277,10 +279,11 @@ def missing_end(declared: Declared, packets: PacketIndex, end_ns: int | None) ->
     return Fault("demux", "Truncated", text, end_ns)
 
 
-def open_video(file: object, name: str, threads: int = 1) -> tuple[InputContainer, VideoStream]:
+def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_PIXELS) -> tuple[InputContainer, VideoStream]:
     """The container and its first video stream, of a local path or an open binary file; `name` is what messages call it.
 
-    Only real containers, no network and no other file; slice threading only; a damaged packet is an error. Raises `SourceError`.
+    Only real containers, no network and no other file; slice threading only; a damaged packet is an error, and so is a picture of more
+    than `max_pixels`, before memory is taken for it. Raises `SourceError`.
     """
     target = f"file:{file}" if isinstance(file, str) else file
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
@@ -298,9 +301,13 @@ def open_video(file: object, name: str, threads: int = 1) -> tuple[InputContaine
     if getattr(stream, "codec_context", None) is None:
         container.close()
         raise SourceError(f"{name}: no decoder for this video codec")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > max_pixels:
+        container.close()
+        raise SourceError(f"{name}: its picture of {width}x{height} is more than limits.max_megapixels={max_pixels / 1e6:g}")
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = threads
-    stream.codec_context.options = {"err_detect": "explode"}
+    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
     return container, stream
 
 

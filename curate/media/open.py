@@ -1,26 +1,35 @@
 """Opens a source by its URL with the decoder the configuration names."""
 
-from curate.config import Decode
+from collections.abc import Callable
+
+from curate.config import Decode, Limits
 from curate.errors import SourceError
 from curate.media.ahead import AheadReader
 from curate.media.decode import PyAVReader, Reader
+from curate.media.limits import LimitedReader
 from curate.media.seek import Part
 
 
-def open_reader(url: str, decode: Decode, part: Part | None = None) -> Reader:
-    """A `Reader` on the source, or (PyAV only) on one part of it, positioned before its first frame.
+def open_reader(
+    url: str, decode: Decode, part: Part | None = None, limits: Limits | None = None, alive: Callable[[], None] | None = None
+) -> Reader:
+    """A `Reader` on the source, or (PyAV only) on one part of it, positioned before its first frame, that keeps to `limits`.
+
+    `alive` is called at each frame.
 
     Raises `SourceError` with a plain reason when the source cannot be opened, holds no video, or no frame of it decodes.
     """
+    limits, alive = limits or Limits(), alive or (lambda: None)
     if decode.decoder == "decord":
         from curate.media.decord_reader import DecordReader
 
         if "://" in url:
             raise SourceError(f"{url}: decord reads local files only; use decode.decoder=pyav")
-        return DecordReader(url, decode.threads)
+        return LimitedReader(DecordReader(url, decode.threads), limits, alive)
+    max_pixels = round(limits.max_megapixels * 1e6)
     # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.
-    reader = PyAVReader(open_file(url), url, 1, part)
-    return AheadReader(reader) if decode.threads > 1 else reader
+    reader = PyAVReader(open_file(url), url, 1, part, max_pixels)
+    return LimitedReader(AheadReader(reader) if decode.threads > 1 else reader, limits, alive)
 
 
 def open_file(url: str) -> object:

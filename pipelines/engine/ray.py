@@ -3,11 +3,15 @@
 A segfault in a decoder, `kill -9` and the out-of-memory killer all arrive as the death of the actor. The worker has left a note of the
 source it was at; that source is tried `max_attempts` times and then quarantined with the reason, and its shard goes on without it.
 
+A worker that hangs is ended once its note has not been touched for `stall_s`; one that takes more than `worker_gb` ends itself, with
+its last words in the note. Both then count as deaths.
+
 A task that answers with a `Split` waits for the others without a worker; they go to the front of the queue.
 """
 
 import logging
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +22,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from curate.errors import ConfigError, CurateError
 from curate.models import Forward, ModelSpec, load_model
+from pipelines.engine.memory import guard_memory
 from pipelines.events import Event, Report, WorkerDied
 from pipelines.work import Split, Task, Work
 
@@ -33,12 +38,17 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 @dataclass(frozen=True, slots=True)
 class RaySettings:
-    """`workers` 0: one for each core of the machine or of the cluster at `address`; `model_actors` 0: every worker has its own models."""
+    """`workers` 0: one for each core of the machine or of the cluster at `address`; `model_actors` 0: every worker has its own models.
+
+    `stall_s`, `worker_gb`: see the module; None: not watched.
+    """
 
     workers: int = 0
     max_attempts: int = 2
     model_actors: int = 0
     address: str | None = None
+    stall_s: float | None = None
+    worker_gb: float | None = None
 
 
 class _Inbox:
@@ -58,11 +68,18 @@ class _Inbox:
 class _Worker:
     """One process that decodes. Opens its scorers once, then takes shards."""
 
-    def __init__(self, work: Work, inbox: Any) -> None:
+    def __init__(self, work: Work, inbox: Any, worker_gb: float | None) -> None:
+        self._notes, self._task = work.notes, ""
+        if worker_gb is not None:
+            guard_memory(worker_gb, self._say_why)
         self._worker = work.open()
         self._inbox = inbox
 
+    def _say_why(self, reason: str) -> None:
+        self._notes.explain(self._task, reason)
+
     def run(self, task: Task) -> Split | None:
+        self._task = task.name
         return self._worker.run(task, lambda event: self._inbox.put.remote(event) and None)
 
 
@@ -89,12 +106,12 @@ class _HostedModels:
 
 def run(tasks: Sequence[Task], work: Work, report: Report, settings: RaySettings) -> None:
     """Runs every task on Ray actors. Raises what the work raises (`CurateError`), after stopping the workers."""
-    workers, max_attempts = settings.workers, settings.max_attempts
+    workers = settings.workers
     _start(workers, settings.address)
     try:
         if settings.model_actors:
             work = work.with_models(replace(work.models, loader=_HostedModels(_hosts(settings.model_actors, work.models.device))))
-        _Run(work, report, workers or int(ray.cluster_resources().get("CPU", 1)), max_attempts).run(tasks)
+        _Run(work, report, workers or int(ray.cluster_resources().get("CPU", 1)), settings).run(tasks)
     finally:
         ray.shutdown()
 
@@ -137,13 +154,16 @@ class _Waiting:
 class _Run:
     """The driver's side: who works on what, who died, and what is left."""
 
-    def __init__(self, work: Work, report: Report, workers: int, max_attempts: int) -> None:
-        self._work, self._report, self._workers, self._max_attempts = work, report, workers, max_attempts
+    def __init__(self, work: Work, report: Report, workers: int, settings: RaySettings) -> None:
+        self._work, self._report, self._workers, self._max_attempts = work, report, workers, settings.max_attempts
+        self._stall_s, self._worker_gb = settings.stall_s, settings.worker_gb
         self._inbox: Any = ray.remote(num_cpus=0)(_Inbox).remote()
         self._deaths: Counter[tuple[str, str]] = Counter()
         self._queue: deque[Task] = deque()
         self._running: dict[Any, tuple[Any, Task]] = {}
         self._idle: list[Any] = []
+        self._heard: dict[Any, tuple[int | None, float]] = {}  # of each running call: its note's stamp, and since when
+        self._ended: dict[Any, str] = {}  # calls whose worker was ended from here, and why
         self._splits: dict[str, _Waiting] = {}  # by the names of the tasks that are waited for
 
     def run(self, tasks: Sequence[Task]) -> None:
@@ -154,12 +174,13 @@ class _Run:
             self._drain()
             for ref in done:
                 self._settle(ref)
+            self._end_stalled()
             self._give()
         self._drain()
 
     def _new_worker(self) -> Any:
         actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
-        return actor.remote(self._work, self._inbox)
+        return actor.remote(self._work, self._inbox, self._worker_gb)
 
     def _give(self) -> None:
         """Work for every worker that has none; a split may bring more when some were idle already."""
@@ -170,13 +191,15 @@ class _Run:
 
     def _settle(self, ref: Any) -> None:
         worker, task = self._running.pop(ref)
+        self._heard.pop(ref, None)
+        ended = self._ended.pop(ref, None)
         try:
             split: Split | None = ray.get(ref)
         except RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, CurateError) else error from None
         except (RayActorError, OutOfMemoryError) as error:
-            self._bury(task, error)
+            self._bury(task, error, ended)
             return
         self._idle.append(worker)
         if split is not None:
@@ -190,13 +213,28 @@ class _Run:
             if not waiting.num_left:
                 self._queue.appendleft(waiting.task)
 
-    def _bury(self, task: Task, error: Exception) -> None:
+    def _end_stalled(self) -> None:
+        """Ends workers that have not touched their note for too long. Only differences of stamps count, so clocks need not agree."""
+        if self._stall_s is None:
+            return
+        now = time.monotonic()
+        for ref, (worker, task) in self._running.items():
+            stamp = self._work.notes.stamp(task.name)
+            before, since = self._heard.get(ref, (None, now))
+            if stamp is None or stamp != before:
+                self._heard[ref] = (stamp, now)
+            elif now - since > self._stall_s and ref not in self._ended:
+                self._ended[ref] = f"it stalled: no frame for {self._stall_s:g} s (limits.stall_s)"
+                ray.kill(worker, no_restart=True)
+
+    def _bury(self, task: Task, error: Exception, ended: str | None) -> None:
         """Puts the dead worker's shard back, without the source it died on once that one has had its attempts."""
         key = self._work.notes.read(task.name)
         if key is None:
             raise CurateError(f"a worker died before it began on anything of shard {task.name}: {_first_line(error)}")
         self._deaths[task.name, key] += 1
-        reason = "out of memory" if isinstance(error, OutOfMemoryError) else "the worker process died (crash in a decoder, or killed)"
+        died = "out of memory" if isinstance(error, OutOfMemoryError) else "the worker process died (crash in a decoder, or killed)"
+        reason = ended or self._work.notes.reason(task.name) or died
         self._report(WorkerDied(key, reason, self._deaths[task.name, key], self._max_attempts))
         if self._deaths[task.name, key] >= self._max_attempts:
             task = task.without(key, reason)

@@ -1,0 +1,63 @@
+"""What a source may cost before it is given up: hostile and broken files must not take a worker's memory, or its whole day.
+
+Dimensions are refused before a picture is allocated, by ffmpeg itself (`max_pixels`). Length, rate and slowness are watched while frames
+come: the source ends there with a fault of kind `LimitExceeded`, and the clips before it stand. Whoever takes the frames may be told
+that they still come (`alive`), since a decoder that hangs in C can only be ended from outside (`pipelines.engine.ray`).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from curate.clip import NS_PER_S, Fault
+from curate.config import Limits
+from curate.media.decode import DecodedFrame, PacketIndex, Reader
+from curate.media.probe import Probe
+
+RATE_WINDOW = 10_000  # frames: the rate is looked at over so many
+
+
+class LimitedReader:
+    """A `Reader` around another one that ends it at the limits."""
+
+    def __init__(self, reader: Reader, limits: Limits, alive: Callable[[], None]) -> None:
+        self._reader, self._limits, self._alive = reader, limits, alive
+        self.probe: Probe = reader.probe
+        self.packets: PacketIndex = reader.packets
+        self.end_ns: int | None = None
+
+    def frames(self) -> Iterator[DecodedFrame | Fault]:
+        begun_s = time.monotonic()
+        first_ns: int | None = None
+        window_ns = 0
+        for count, item in enumerate(self._reader.frames()):
+            self._alive()
+            if isinstance(item, Fault):
+                self.end_ns = self._reader.end_ns
+                yield item
+                continue
+            if first_ns is None:
+                first_ns = window_ns = item.time_ns
+            exceeded = self._exceeded(item.time_ns - first_ns, time.monotonic() - begun_s)
+            if exceeded is None and count and count % RATE_WINDOW == 0:
+                fps = RATE_WINDOW * NS_PER_S / max(1, item.time_ns - window_ns)
+                window_ns = item.time_ns
+                if fps > self._limits.max_fps:
+                    exceeded = f"it has {fps:,.0f} frames a second, more than limits.max_fps={self._limits.max_fps:g}"
+            if exceeded is not None:
+                self.end_ns = item.time_ns
+                yield Fault("decode", "LimitExceeded", exceeded, item.time_ns)
+                return
+            self.end_ns = self._reader.end_ns
+            yield item
+        self.end_ns = self._reader.end_ns
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _exceeded(self, decoded_ns: int, taken_s: float) -> str | None:
+        limits, decoded_s = self._limits, decoded_ns / NS_PER_S
+        if decoded_s > limits.max_hours * 3600:
+            return f"it is longer than limits.max_hours={limits.max_hours:g}"
+        if limits.min_speed and taken_s > limits.stall_s + decoded_s / limits.min_speed:
+            return f"{decoded_s:.1f} s of it took {taken_s:.0f} s, slower than limits.min_speed={limits.min_speed:g}"
+        return None
