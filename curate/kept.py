@@ -12,7 +12,6 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from curate import scorers
 from curate.clip import NS_PER_S, Box, Span
@@ -116,12 +115,10 @@ def read_kept(folder: str | Path, select: Mapping[str, Rule] | None = None) -> K
     Raises `ManifestError` where nothing is decided or the ledger has moved on since, `ConfigError` for a rule that cannot be applied.
     """
     manifest = Manifest.open(folder)
-    if not (manifest.root / "clips").is_dir():
-        raise ManifestError(f"{folder}: nothing has been decided yet; run `curate decide {folder}`")
-    kept = ds.dataset(manifest.root / "clips", format="parquet").to_table(filter=pc.field("keep"))
+    kept = manifest.published("clips").to_table(filter=pc.field("keep"))
     kept = select_rows(kept, select or {})
     frames = _frames(manifest, kept)
-    sources = ds.dataset(manifest.root / "sources", format="parquet").to_table(columns=["source_key", *IDENTITY])
+    sources = manifest.published("sources").to_table(columns=["source_key", *IDENTITY])
     place = pc.index_in(kept["source_key"], value_set=sources["source_key"].combine_chunks())
     for name in IDENTITY:
         kept = kept.append_column(name, pc.take(sources[name], place))

@@ -7,7 +7,6 @@ changed. A change that would need another pass is refused with what to do.
 """
 
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from curate.config_text import apply_overrides
 from curate.decide.decide import decide, last_config_text
 from curate.decide.skip import skip_rules
 from curate.errors import ConfigError, ManifestError
-from curate.manifest import Manifest, Run, differences, versions
+from curate.manifest import Manifest, Run, differences, files, versions
 from curate.models import Models, ResolvedWeights, resolve
 from curate.report.summary import Summary
 from curate.scan import PASS_VERSION, Pass
@@ -210,12 +209,12 @@ def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) 
 def _work_folder(root: Path) -> Iterator[None]:
     """Workers leave their notes here; nothing in it outlives the run."""
     folder = root / ".work"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    files.remove_folder(folder)
+    files.make_folder(folder)
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove_folder(folder)
 
 
 def _close(manifest: Manifest, config: Config, num_tasks: int, start: float, said: list[str], done: tuple[SourceDone, ...]) -> RunResult:

@@ -26,6 +26,7 @@ from curate.export.folder import OutFolder, text_of
 from curate.export.plan import Plan, make_plan
 from curate.kept import read_kept
 from curate.manifest import Manifest, files
+from curate.manifest.lock import locked
 from curate.models import Models, resolve
 from pipelines.export_shard import STATE, ExportTask, ExportWork, measure, spool_folder
 from pipelines.progress import Progress
@@ -157,7 +158,7 @@ def _lock(out: OutFolder) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"out={folder} is a file; name a folder")
     files.make_folder(folder)
-    with files.locked(folder):
+    with locked(folder):
         yield
 
 

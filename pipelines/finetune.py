@@ -29,6 +29,7 @@ from curate import __version__
 from curate.config import Config, weights_folders
 from curate.errors import ConfigError
 from curate.manifest import files
+from curate.manifest.lock import locked
 from curate.motion_bucket import MotionBuckets
 from curate.svd.settings import Finetune
 from pipelines.finetune_data import Data, read_data
@@ -246,7 +247,7 @@ def _held(out: Path, ranks: "Ranks") -> Iterator[None]:
         yield
         return
     files.make_folder(out)
-    with files.locked(out):
+    with locked(out):
         yield
 
 

@@ -26,6 +26,7 @@ from curate import __version__
 from curate.config import Config, weights_folders
 from curate.errors import ConfigError, ManifestError
 from curate.manifest import files
+from curate.manifest.lock import locked
 from curate.models import sha256_file
 from curate.motion_bucket import MotionBuckets
 from curate.svd.generate_config import Asked, Generate, Job, Subject
@@ -154,7 +155,7 @@ def generate(settings: Generate, stream: TextIO | None = None, with_sheet: bool 
                 _append(out, row)
                 yield sheet_row
 
-    with files.locked(out):
+    with locked(out):
         first = _next_number(out)
         clips = made()
         written = _sheets(out, first, clips) if with_sheet else ()

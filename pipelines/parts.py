@@ -9,7 +9,6 @@ committed as any other, and the folder is removed. Readers of the manifest never
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -134,10 +133,10 @@ class Scratch:
 
     def forgive(self, place: int) -> None:
         """Another run tries again."""
-        self._quarantine(place).unlink(missing_ok=True)
+        files.remove_file(self._quarantine(place))
 
     def remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        files.remove_folder(self._folder)
 
     def _quarantine(self, place: int) -> Path:
         return self._folder / f"{place:05d}.quarantined.json"
@@ -166,7 +165,7 @@ class Scratch:
 
 def remove_scratch(shard: Shard) -> None:
     """Removes what a run left that died between a shard's commit and the removal of its parts."""
-    shutil.rmtree(shard.folder / FOLDER, ignore_errors=True)
+    files.remove_folder(shard.folder / FOLDER)
 
 
 def _scorer(folder: Path, name: str) -> pa.Table:

@@ -10,7 +10,6 @@ shard, run again, joins what they made. Each part makes its own model batches. A
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 from curate.clip import Fault, Span
 from curate.decide.skip import SkipRules
 from curate.errors import ScorerError, SourceError
-from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Manifest, schema, scorer_schema, table
+from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Manifest, files, schema, scorer_schema, table
 from curate.media.parts import parts_of
 from curate.media.seek import Part
 from curate.models import Models
@@ -85,7 +84,7 @@ class ShardWorker:
 
         cv2.setNumThreads(1)
         self._work = work
-        self._manifest = Manifest(Path(work.output))
+        self._manifest = Manifest(files.located(work.output))
         self._scores: dict[str, Callable[..., Any]] = {}
 
     def run(self, task: ShardTask | PartTask, report: Report) -> Split | None:

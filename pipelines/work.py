@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from curate.manifest import files
 from curate.models import Models
 from pipelines.events import Report
 
@@ -65,8 +66,12 @@ class Notes:
 
     def touch(self, task: str) -> None:
         """Says that the task goes on."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self._path(task))
+        path = self._path(task)
+        if files.is_remote(path):
+            self._put(task, json.loads(path.read_text()))
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
 
     def explain(self, task: str, reason: str) -> None:
         """Last words of a worker that ends itself."""
@@ -82,12 +87,13 @@ class Notes:
     def stamp(self, task: str) -> int | None:
         """Changes whenever the task's worker writes or touches its note; None where there is none."""
         try:
-            return self._path(task).stat().st_mtime_ns
+            path = self._path(task)
+            return int(path.stat().st_mtime) if files.is_remote(path) else path.stat().st_mtime_ns
         except FileNotFoundError:
             return None
 
     def remove(self, task: str) -> None:
-        self._path(task).unlink(missing_ok=True)
+        files.remove_file(self._path(task))
 
     def read(self, task: str) -> str | None:
         """What the worker on this task was at when it last spoke."""
@@ -97,10 +103,14 @@ class Notes:
     def _put(self, task: str, content: dict[str, str]) -> None:
         """The driver may read at any moment, and sees the old note or the new one."""
         path = self._path(task)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".aside")
-        aside.write_text(json.dumps(content))
+        files.make_folder(path.parent)
+        data = json.dumps(content).encode()
+        if files.is_remote(path):
+            files.write_file(path, data)
+            return
+        aside = path.with_suffix(".aside")  # nobody needs it after a power cut, so nothing is synced
+        aside.write_bytes(data)
         aside.replace(path)
 
     def _path(self, task: str) -> Path:
-        return Path(self.folder) / f"{task}.json"
+        return files.located(self.folder) / f"{task}.json"

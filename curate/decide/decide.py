@@ -64,17 +64,15 @@ def redecide(folder: str | Path, words: Sequence[str] = (), rules_file: str | Pa
 
 def published_summary(folder: str | Path) -> Summary:
     """The summary of what was decided last, without deciding anything."""
-    import pyarrow.dataset as ds
-
     manifest = Manifest.open(folder)
     run, policy = _header(manifest), manifest.read_policy()
-    if policy is None or not (manifest.root / "clips").is_dir():
+    if policy is None:
         raise ManifestError(f"{folder}: nothing has been decided yet; run `curate decide {folder}`")
     config = _with_rules(manifest, (), None)
     clips, sources = ClipTally(tuple(read_policy(policy).values())), SourceTally()
-    for batch in ds.dataset(manifest.root / "clips").to_batches():
+    for batch in manifest.published("clips").to_batches():
         clips.add(pa.Table.from_batches([batch]))
-    for batch in ds.dataset(manifest.root / "sources").to_batches():
+    for batch in manifest.published("sources").to_batches():
         sources.add(pa.Table.from_batches([batch]))
     return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), [*_skipped(clips), *_incomplete(manifest)])
 

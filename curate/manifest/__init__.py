@@ -11,11 +11,10 @@ A name that starts with a dot is temporary or the lock. Nothing that the manifes
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +23,14 @@ from curate.errors import ManifestError
 from curate.manifest import files, published
 from curate.manifest.columns import CLIP_COLUMNS, DECIDED_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, schema, scorer_schema, table
 from curate.manifest.index import INDEX_COLUMNS, Index, IndexChange
+from curate.manifest.lock import locked
 from curate.manifest.run import Run, differences, fingerprint, versions
 from curate.manifest.shard import SCHEMA_VERSION, Problem, Shard, to_json
 from curate.scorers import Column
 from curate.sources import MAX_SHARD_BYTES, Source
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 __all__ = [
     "CLIP_COLUMNS",
@@ -66,13 +69,11 @@ class Manifest:
     @classmethod
     def create_or_open(cls, path: str | Path) -> "Manifest":
         """Raises `ManifestError` for a folder that holds anything but a manifest of this schema version."""
-        root = Path(path).absolute()
-        if "://" in str(path):
-            raise ManifestError(f"output {path}: a manifest is written to a local folder; copy it to the object store afterwards")
+        root = files.located(path)
         if root.exists() and not root.is_dir():
             raise ManifestError(f"output {root} is a file; name a folder")
         files.make_folder(root)
-        visible = sorted(name for name in os.listdir(root) if not name.startswith("."))
+        visible = [name for name in files.names(root) if not name.startswith(".")]
         if visible and not _is_manifest(root) and not _is_just_begun(root, visible):
             shown = ", ".join(visible[:5]) + (", ..." if len(visible) > 5 else "")
             raise ManifestError(f"output {root} is not empty and holds no manifest ({shown}); name a new or an empty folder")
@@ -82,7 +83,7 @@ class Manifest:
     @classmethod
     def open(cls, path: str | Path) -> "Manifest":
         """Raises `ManifestError` where there is no manifest."""
-        root = Path(path).absolute()
+        root = files.located(path)
         if not _is_manifest(root):
             raise ManifestError(f"{root} holds no manifest: there is neither {RUN} nor {SHARDS}/index.parquet; `curate run` writes one")
         _check_version(root)
@@ -91,7 +92,7 @@ class Manifest:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Held while writing; one writer at a time. Finishes what an interrupted publication left. Raises `ManifestError` when taken."""
-        with files.locked(self.root):
+        with locked(self.root):
             files.remove_asides(self.root)
             if (self.root / SHARDS).is_dir():
                 files.remove_asides(self.root / SHARDS)
@@ -196,6 +197,12 @@ class Manifest:
 
     # What people open
 
+    def published(self, name: Literal["clips", "sources"]) -> "ds.Dataset":
+        """One of the tables that people open. Raises `ManifestError` where nothing has been decided."""
+        if not (self.root / name).is_dir():
+            raise ManifestError(f"{self.root}: nothing has been decided yet; run `curate decide {self.root}`")
+        return files.dataset(self.root / name)
+
     def publish(self, clips: Iterable[pa.Table], sources: Iterable[pa.Table]) -> None:
         """Replaces `clips/` and `sources/`; see `curate.manifest.published`."""
         published.publish(self.root, clips, sources)
@@ -231,7 +238,7 @@ def _is_manifest(root: Path) -> bool:
 
 def _is_just_begun(root: Path, visible: Sequence[str]) -> bool:
     """A run that died before it wrote anything leaves an empty folder for the shards."""
-    return visible == [SHARDS] and (root / SHARDS).is_dir() and all(name.startswith(".") for name in os.listdir(root / SHARDS))
+    return visible == [SHARDS] and (root / SHARDS).is_dir() and all(name.startswith(".") for name in files.names(root / SHARDS))
 
 
 def _check_version(root: Path) -> None:

@@ -1,27 +1,80 @@
 """Every byte of a manifest is written, and every name of it removed, through the functions here.
 
 A local file is written aside under a hidden name in its own folder, synced, renamed over the old one, and the folder synced: a reader or a
-crash sees the old file or the new one. Object stores need the same functions and nothing else: there a write is one PUT.
+crash sees the old file or the new one. On an object store (`s3://`, `gs://`, anything that fsspec writes) a write is one PUT, which is seen
+whole or not at all; folders are nothing but the beginning of names. A path there is a `upath.UPath`, which has what is used here of
+`pathlib.Path` and is typed as one.
 """
 
 import contextlib
-import fcntl
 import hashlib
-import json
 import os
 import secrets
-import socket
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from curate.errors import ManifestError
+from curate.sources.retry import retried
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 ASIDE_PREFIX = ".curate-aside-"
-LOCK_NAME = ".curate-lock"
+
+
+def located(path: str | Path) -> Path:
+    """The absolute local path, or the place in an object store that a URL names.
+
+    Raises `ManifestError` for a store whose package is not installed.
+    """
+    if isinstance(path, Path) or is_remote(path):  # type: ignore[arg-type]
+        return path.absolute() if isinstance(path, Path) else cast(Path, path)
+    if "://" not in path:
+        return Path(path).absolute()
+    from upath import UPath
+
+    try:
+        # Other processes write here: what was listed before is not what is there now.
+        return cast(Path, UPath(path.rstrip("/"), use_listings_cache=False))
+    except (ImportError, ValueError) as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def is_remote(path: Path) -> bool:
+    """Whether the path lies in an object store."""
+    return not isinstance(path, (Path, str))
+
+
+def store(path: Path) -> tuple[Any, str]:
+    """Fsspec's file system and its own name of a place in an object store."""
+    return path.fs, path.path  # type: ignore[attr-defined]
+
+
+def dataset(folder: Path) -> "ds.Dataset":
+    """The Parquet files of a folder."""
+    import pyarrow.dataset as ds
+
+    if not is_remote(folder):
+        return ds.dataset(folder, format="parquet")
+    fs, path = store(folder)
+    return ds.dataset(path, filesystem=fs, format="parquet")
+
+
+def names(folder: Path) -> list[str]:
+    """Names of the files and folders in a folder, sorted; none where it is not there."""
+    return sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
 
 
 def write_file(path: Path, data: bytes | memoryview) -> None:
     """Writes a whole file or nothing. Raises `ManifestError` with the system's reason (no space, no permission)."""
+    if is_remote(path):
+        fs, name = store(path)
+        try:
+            retried(lambda: fs.pipe_file(name, bytes(data)))
+        except Exception as error:  # each storage has its own exceptions
+            raise ManifestError(f"{path}: cannot be written: {error}") from error
+        return
     aside = path.with_name(f"{ASIDE_PREFIX}{path.name}-{secrets.token_hex(4)}")
     try:
         try:
@@ -39,11 +92,30 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
 
 def remove_file(path: Path) -> None:
     """Removes a file for good; one that is not there is fine."""
+    if is_remote(path):
+        retried(lambda: path.unlink(missing_ok=True))
+        return
     try:
         path.unlink()
     except FileNotFoundError:
         return
     _sync_folder(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder and all that is in it; one that is not there is fine."""
+    if is_remote(path):
+        fs, name = store(path)
+        with contextlib.suppress(FileNotFoundError):
+            retried(lambda: fs.rm(name, recursive=True))
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Within one object store, by the store itself."""
+    (fs, one), (_, other) = store(source), store(target)
+    retried(lambda: fs.cp_file(one, other))
 
 
 def rename_folder(source: Path, target: Path) -> None:
@@ -55,7 +127,7 @@ def rename_folder(source: Path, target: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Makes a folder and those it lies in. Raises `ManifestError` with the system's reason."""
-    if not path.is_dir():
+    if not is_remote(path) and not path.is_dir():
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,6 +137,8 @@ def make_folder(path: Path) -> None:
 
 def remove_asides(folder: Path) -> None:
     """Removes what writes that were cut short left in a folder."""
+    if is_remote(folder):
+        return
     with os.scandir(folder) as entries:
         stale = [entry.path for entry in entries if entry.name.startswith(ASIDE_PREFIX) and entry.is_file(follow_symlinks=False)]
     for path in stale:
@@ -84,67 +158,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder against a second writer; raises `ManifestError` that says who has it.
-
-    The lock is an flock on a file that names its holder. The system lets go of it when the last process of the holder dies, so what a
-    killed run leaves on this host is taken over. File systems that several hosts share may not pass locks on: a file that another host left
-    is believed.
-    """
-    path = folder / LOCK_NAME
-    descriptor = _open_lock(path)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _claim(path, descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # The holder before may have removed the file between our open and our lock: then we hold a name nobody sees.
-        try:
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
-
-
-def _claim(path: Path, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_free = True
-    except BlockingIOError:
-        is_free = False
-    except OSError as error:
-        raise ManifestError(f"{path}: this file system cannot lock files ({error.strerror}); write the manifest to a local disk") from error
-    host, pid = _holder(descriptor)
-    if not is_free:
-        raise ManifestError(
-            f"{path.parent}: another run is writing here (process {pid} on {host}, or a worker it left behind); wait for it or end it"
-        )
-    if host not in ("", socket.gethostname()):
-        raise ManifestError(
-            f"{path.parent}: a run on the host {host} (process {pid}) is writing here, or was when it died; if it is gone, remove {path}"
-        )
-
-
-def _holder(descriptor: int) -> tuple[str, int | None]:
-    """Host and process id in the lock file; ("", None) in one that its holder did not get to fill."""
-    try:
-        content = json.loads(os.pread(descriptor, 4096, 0))
-        return str(content["host"]), int(content["pid"])
-    except (ValueError, KeyError, TypeError):
-        return "", None

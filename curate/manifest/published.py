@@ -1,4 +1,5 @@
-"""What people open: `clips/part-NNNNN.parquet` and `sources/part-NNNNN.parquet`, written aside as a whole and then renamed in.
+"""What people open: `clips/part-NNNNN.parquet` and `sources/part-NNNNN.parquet`, written aside as a whole and then renamed in
+(in an object store: copied, the parts that are left over then removed).
 
 Each folder holds `_checksums.json`, the SHA-256 of its parts (readers of a folder of Parquet skip names that start with `_`). Both are made
 in `.curate-publish`; once `.curate-publish/ready` is there, an interrupted publication is finished and not thrown away.
@@ -6,9 +7,7 @@ in `.curate-publish`; once `.curate-publish/ready` is there, an interrupted publ
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -55,9 +54,13 @@ def finish(root: Path) -> None:
         return
     if (staging / READY).exists():
         for name in TABLES:
-            if (staging / name).exists():
+            if not (staging / name).is_dir():
+                continue
+            if files.is_remote(root):
+                _copy(root / name, staging / name)
+            else:
                 _swap(root / name, staging / name, staging / f"{name}-before")
-    shutil.rmtree(staging)
+    files.remove_folder(staging)
 
 
 def problems(root: Path) -> Iterator[Problem]:
@@ -82,17 +85,27 @@ def problems(root: Path) -> Iterator[Problem]:
 def _swap(target: Path, source: Path, before: Path) -> None:
     if target.exists():
         _check_ours(target)
-        for name in os.listdir(target):
+        for name in files.names(target):
             if name.startswith("."):  # whatever a file browser left there is not ours to delete
                 (target / name).replace(source / name)
         files.rename_folder(target, before)
     files.rename_folder(source, target)
 
 
+def _copy(target: Path, source: Path) -> None:
+    """As `_swap` where there are no folders to rename. Cut short and begun again it comes to the same end."""
+    made = files.names(source)
+    for name in made:
+        files.copy_file(source / name, target / name)
+    for name in files.names(target):
+        if name not in made and _PART.fullmatch(name):
+            files.remove_file(target / name)
+
+
 def _check_ours(folder: Path) -> None:
     if not folder.exists():
         return
-    foreign = sorted(name for name in os.listdir(folder) if not (_PART.fullmatch(name) or name == CHECKSUMS or name.startswith(".")))
+    foreign = sorted(name for name in files.names(folder) if not (_PART.fullmatch(name) or name == CHECKSUMS or name.startswith(".")))
     if foreign:
         raise ManifestError(
             f"{folder} holds files that no manifest writes ({', '.join(foreign[:5])}); move them elsewhere and publish again"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from curate.errors import ConfigError, ManifestError
+from curate.errors import ConfigError
 from curate.manifest import Manifest
 
 MAX_MATCHES = 10
@@ -18,11 +18,9 @@ def format_clip_or_source(folder: str | Path, key: str) -> str:
 
     Raises `ConfigError` where nothing, or more than one clip, is meant.
     """
-    root = Manifest.open(folder).root
-    if not (root / "clips").is_dir():
-        raise ManifestError(f"{folder}: nothing has been decided yet; run `curate decide {folder}`")
-    sources = ds.dataset(root / "sources").to_table(filter=ds.field("source_key") == key)
-    clips = ds.dataset(root / "clips")
+    manifest = Manifest.open(folder)
+    clips = manifest.published("clips")
+    sources = manifest.published("sources").to_table(filter=ds.field("source_key") == key)
     if len(sources):
         return "\n".join([*_row(sources), "", *_clips(clips.to_table(filter=ds.field("source_key") == key))])
     found = clips.to_table(filter=pc.starts_with(ds.field("clip_id"), key))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from curate.errors import ConfigError, ManifestError
+from curate.errors import ConfigError
 from curate.manifest import Manifest
 
 PERCENTS = (0, 5, 25, 50, 75, 95, 100)
@@ -18,10 +18,7 @@ _SKIPPED = ("start_ns", "end_ns", "snapped_start_ns", "snapped_end_ns")
 
 def format_stats(folder: str | Path, columns: Sequence[str] = ()) -> str:
     """Numbers with their percentiles, booleans with the share that is true, words with their counts; `columns` of none takes all."""
-    root = Manifest.open(folder).root / "clips"
-    if not root.is_dir():
-        raise ManifestError(f"{folder}: nothing has been decided yet; run `curate decide {folder}`")
-    dataset = ds.dataset(root)
+    dataset = Manifest.open(folder).published("clips")
     unknown = [name for name in columns if name not in dataset.schema.names]
     if unknown:
         raise ConfigError(f"{folder} has no column {', '.join(unknown)}; there are: {', '.join(dataset.schema.names)}")

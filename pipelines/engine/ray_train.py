@@ -29,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from curate.config import Config, weights_folders
 from curate.errors import ConfigError, CurateError
 from curate.manifest import files
+from curate.manifest.lock import locked
 from curate.svd.settings import Finetune
 from curate.svd.state import TrainingError, checkpoints
 from pipelines.finetune import FinetuneResult, check_device, train_here
@@ -145,7 +146,7 @@ def finetune(settings: Finetune, stream: TextIO | None = None) -> FinetuneResult
     out = Path(settings.out).expanduser().absolute()
     settings = settings.model_copy(update={"out": str(out)})
     files.make_folder(out)
-    with files.locked(out), _mark(out) as mark, _ray(settings):
+    with locked(out), _mark(out) as mark, _ray(settings):
         result = _tried(_Job(settings, str(Path.cwd()), mark), _num_workers(settings), stream or sys.stderr)
     return replace(result, seconds=time.monotonic() - start)
 

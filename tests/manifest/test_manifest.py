@@ -26,6 +26,7 @@ from curate.manifest import (
     fingerprint,
     versions,
 )
+from curate.manifest.lock import LOCK_NAME
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "clips/film.mp4", "run.json", "shards/x"])
@@ -142,26 +143,26 @@ def test_second_writer_is_refused_by_name_and_a_killed_one_is_taken_over(tmp_pat
     finally:
         child.kill()
         child.wait()
-    assert (tmp_path / files.LOCK_NAME).exists()
+    assert (tmp_path / LOCK_NAME).exists()
     with manifest.lock():
-        assert json.loads((tmp_path / files.LOCK_NAME).read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
     assert os.listdir(tmp_path) == []
 
 
 def test_lock_left_on_another_host_is_believed(tmp_path: Path) -> None:
-    (tmp_path / files.LOCK_NAME).write_text(json.dumps({"host": "elsewhere", "pid": 4}))
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"host": "elsewhere", "pid": 4}))
     with (
         pytest.raises(ManifestError, match=r"host elsewhere \(process 4\).*remove .*curate-lock"),
         Manifest.create_or_open(tmp_path).lock(),
     ):
         pass
-    (tmp_path / files.LOCK_NAME).write_text("")
+    (tmp_path / LOCK_NAME).write_text("")
     with Manifest.create_or_open(tmp_path).lock():
         pass
 
 
 def test_lock_on_a_file_that_its_last_holder_has_just_removed_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, flock, num_locks = tmp_path / files.LOCK_NAME, fcntl.flock, 0
+    path, flock, num_locks = tmp_path / LOCK_NAME, fcntl.flock, 0
 
     def remove_first(descriptor: int, operation: int) -> None:
         nonlocal num_locks
