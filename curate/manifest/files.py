@@ -51,6 +51,16 @@ def store(path: Path) -> tuple[Any, str]:
     return path.fs, path.path  # type: ignore[attr-defined]
 
 
+def check_reachable(folder: Path) -> None:
+    """Raises `ManifestError` where an object store does not answer, or not to us. Says nothing of local folders."""
+    if not is_remote(folder):
+        return
+    try:
+        retried(folder.exists, attempts=3)
+    except Exception as error:  # each storage has its own exceptions
+        raise ManifestError(f"{folder}: cannot be reached: {error or type(error).__name__}") from error
+
+
 def dataset(folder: Path) -> "ds.Dataset":
     """The Parquet files of a folder."""
     import pyarrow.dataset as ds
