@@ -118,9 +118,9 @@ def short_clip() -> str:
     return str(Path(spec.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4")
 
 
-def repeated(path: str, seconds: float, target: str) -> None:
-    """Remuxes a file end to end until it lasts `seconds`; no pixel is encoded again."""
-    with av.open(target, "w") as out:
+def repeated(path: str, seconds: float, target: str, options: dict[str, str] | None = None) -> None:
+    """Remuxes a file end to end until it lasts `seconds`; no pixel is encoded again. `options` are the container's."""
+    with av.open(target, "w", options=options or {}) as out:
         stream, offset, base_s = None, 0, 0.0
         while stream is None or offset * base_s < seconds:
             with av.open(path) as source:

@@ -111,6 +111,13 @@ class Limits(Section):
         description="a worker of the ray engine that gets no frame for so long is ended",
         json_schema_extra={"unit": "s"},
     )
+    spool_gb: float = Field(
+        50.0,
+        gt=0,
+        le=100_000,
+        description="a source behind a web server without ranges is copied to the folder for temporary files first; a larger one fails",
+        json_schema_extra={"unit": "GB"},
+    )
     worker_gb: float = Field(
         8.0,
         ge=0.25,

@@ -8,7 +8,7 @@ shard, run again, joins what they made. Each part makes its own model batches. A
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -17,18 +17,20 @@ import pyarrow.compute as pc
 
 from curate.clip import Fault, Span
 from curate.decide.skip import SkipRules
-from curate.errors import ScorerError, SourceError
+from curate.errors import SourceError
 from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Manifest, files, schema, scorer_schema, table
 from curate.media.parts import parts_of
 from curate.media.seek import Part
 from curate.models import Models
-from curate.samples import ClipSamples, Wants
+from curate.samples import Wants
 from curate.scan import ClipFacts, Pass, ScannedClip, ScanReport, scan, warm_up_s
-from curate.scorers import ScorerLike, check_rows
+from curate.scorers import ScorerLike
 from curate.sources import Source
+from curate.sources.check import changed_since
 from pipelines.events import PartDone, Report, ShardDone, SourceDone
 from pipelines.parts import Parts, PartTask, Scratch, Tables, concatenated, joined
 from pipelines.rows import source_row
+from pipelines.scoring import ScorerBatch
 from pipelines.work import Notes, Split
 
 
@@ -133,6 +135,8 @@ class ShardWorker:
             given = None if spans is None else spans.get(source.key, [])
             if reason is not None:
                 scanned.faults.append(_quarantine(reason))
+            elif given != [] and (changed := changed_since(source, "listed")):
+                scanned.faults.append(changed)
             elif given != []:
                 self._work.notes.write(task.name, source.key)
                 rows.take(scan(source, self._work.settings, rows.wants, scanned, given, part=None, alive=self._alive(task)))
@@ -144,6 +148,9 @@ class ShardWorker:
                     if found:
                         scanned = ScanReport()
                         rows.take(scan(source, self._work.settings, rows.wants, scanned, given, alive=self._alive(task)))
+                if changed := changed_since(source, "opened"):
+                    rows.drop(source.key)
+                    scanned = ScanReport(faults=[changed])
             row = source_row(source, scanned, is_quarantined=reason is not None)
             rows.sources.append(row)
             report(_done(source, row, time.perf_counter() - start))
@@ -168,6 +175,9 @@ class ShardWorker:
         spans = None if task.only is None else self._spans(task.shard_id).get(source.key, [])
         self._work.notes.write(task.name, source.key)
         rows.take(scan(source, self._work.settings, rows.wants, scanned, spans, task.part, self._alive(task)))
+        if changed := changed_since(source, "listed"):
+            scratch.quarantine(task.place, changed.message)
+            return
         row = source_row(source, scanned, is_quarantined=False)
         rows.sources.append(row)
         seconds = time.perf_counter() - start
@@ -273,6 +283,12 @@ class Rows:
         self._clips: list[ClipFacts] = []
         self._frames: list[dict[str, Any]] = []
 
+    def drop(self, key: str) -> None:
+        """Forgets the clips of a source."""
+        keep = [clip.source_key != key for clip in self._clips]
+        self._clips = [clip for clip, is_kept in zip(self._clips, keep, strict=True) if is_kept]
+        self._frames = [row for row, is_kept in zip(self._frames, keep, strict=True) if is_kept]
+
     def take(self, clips: Iterable[ScannedClip]) -> None:
         for clip in clips:
             self._clips.append(clip.facts)
@@ -315,58 +331,6 @@ class Rows:
             table(schema(FRAME_COLUMNS), self._frames),
             scorers,
         )
-
-
-class ScorerBatch:
-    """Collects one scorer's clips up to its batch size. A clip that makes the scorer fail gets nulls and a fault; the rest score."""
-
-    def __init__(self, name: str, scorer: ScorerLike, score: Callable[[Sequence[ClipSamples]], list[dict[str, Any]]]) -> None:
-        self.columns, self.wants = scorer.columns, scorer.samples
-        self._name, self._score = name, score
-        self._size = getattr(scorer, "batch_clips", 1)
-        self._waiting: list[tuple[str, ClipSamples]] = []
-        self._rows: dict[str, dict[str, Any]] = {}
-
-    def add(self, clip_id: str, samples: ClipSamples) -> None:
-        self._waiting.append((clip_id, samples))
-        if len(self._waiting) >= self._size:
-            self._flush()
-
-    def row(self, clip_id: str) -> dict[str, Any]:
-        """The row of a clip that was added, now."""
-        if clip_id not in self._rows:
-            self._flush()
-        return self._rows[clip_id]
-
-    def skip(self, clip_id: str, why: Fault) -> None:
-        self._rows[clip_id] = self.null_row([why])
-
-    def finish(self) -> dict[str, dict[str, Any]]:
-        """Clip id -> row, of every clip that was added."""
-        self._flush()
-        return self._rows
-
-    def null_row(self, faults: Sequence[Fault] = ()) -> dict[str, Any]:
-        """The row of a clip that was not scored."""
-        return {**dict.fromkeys(self.columns), "faults": list(faults)}
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            rows = self._try([samples for _, samples in waiting])
-            self._rows.update(zip((clip_id for clip_id, _ in waiting), rows, strict=True))
-
-    def _try(self, samples: list[ClipSamples]) -> list[dict[str, Any]]:
-        try:
-            rows = self._score(samples)
-            check_rows(self._name, self.columns, len(samples), rows)
-            return [{"faults": [], **row} for row in rows]
-        except ScorerError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a scorer may be the user's own: one clip's failure is recorded, not fatal
-            if len(samples) > 1:
-                return [row for one in samples for row in self._try([one])]
-            return [self.null_row([Fault(self._name, type(error).__name__, str(error))])]
 
 
 def _part_tasks(task: ShardTask, parts: Parts) -> list[PartTask]:

@@ -32,6 +32,7 @@ from curate.media.decode import open_video
 from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
+from curate.media.remote import open_remote
 
 FOLLOWS_NS = 2 * NS_PER_S  # a read that begins so soon after the one before it walks through the source
 MIN_SAVED_NS = NS_PER_S // 4  # of decoding: to save less does not pay for a seek
@@ -110,14 +111,7 @@ class FrameAccess:
 
 def _file(url: str) -> object:
     """What PyAV opens: the path of a local file, or an open file for any other URL."""
-    if "://" not in url:
-        return url
-    import fsspec
-
-    try:
-        return fsspec.open(url, "rb").open()
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{url}: cannot be opened: {error}") from error
+    return open_remote(url) if "://" in url else url
 
 
 class _Source:

@@ -12,15 +12,16 @@ from curate.clip import NS_PER_S, Fault
 from curate.config import Limits
 from curate.media.decode import DecodedFrame, PacketIndex, Reader
 from curate.media.probe import Probe
+from curate.media.remote import RemoteFile, reason
 
 RATE_WINDOW = 10_000  # frames: the rate is looked at over so many
 
 
 class LimitedReader:
-    """A `Reader` around another one that ends it at the limits."""
+    """A `Reader` around another one that ends it at the limits, and where the storage behind it fails."""
 
-    def __init__(self, reader: Reader, limits: Limits, alive: Callable[[], None]) -> None:
-        self._reader, self._limits, self._alive = reader, limits, alive
+    def __init__(self, reader: Reader, limits: Limits, alive: Callable[[], None], file: RemoteFile | None = None) -> None:
+        self._reader, self._limits, self._alive, self._file = reader, limits, alive, file
         self.probe: Probe = reader.probe
         self.packets: PacketIndex = reader.packets
         self.end_ns: int | None = None
@@ -33,6 +34,8 @@ class LimitedReader:
             self._alive()
             if isinstance(item, Fault):
                 self.end_ns = self._reader.end_ns
+                if self._file is not None and self._file.error is not None:
+                    break
                 yield item
                 continue
             if first_ns is None:
@@ -50,9 +53,13 @@ class LimitedReader:
             self.end_ns = self._reader.end_ns
             yield item
         self.end_ns = self._reader.end_ns
+        if self._file is not None and self._file.error is not None:
+            yield Fault("read", "Unreachable", f"reading failed: {reason(self._file.error)}", self.end_ns)
 
     def close(self) -> None:
         self._reader.close()
+        if self._file is not None:
+            self._file.close()
 
     def _exceeded(self, decoded_ns: int, taken_s: float) -> str | None:
         limits, decoded_s = self._limits, decoded_ns / NS_PER_S

@@ -7,6 +7,7 @@ from curate.errors import SourceError
 from curate.media.ahead import AheadReader
 from curate.media.decode import PyAVReader, Reader
 from curate.media.limits import LimitedReader
+from curate.media.remote import SPOOL_GB, RemoteFile, open_remote, reason
 from curate.media.seek import Part
 
 
@@ -26,19 +27,22 @@ def open_reader(
         if "://" in url:
             raise SourceError(f"{url}: decord reads local files only; use decode.decoder=pyav")
         return LimitedReader(DecordReader(url, decode.threads), limits, alive)
-    max_pixels = round(limits.max_megapixels * 1e6)
-    # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.
-    reader = PyAVReader(open_file(url), url, 1, part, max_pixels)
-    return LimitedReader(AheadReader(reader) if decode.threads > 1 else reader, limits, alive)
+    file = open_file(url, limits.spool_gb)
+    try:
+        # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.
+        reader = PyAVReader(file, url, 1, part, round(limits.max_megapixels * 1e6))
+    except SourceError as error:
+        if isinstance(file, RemoteFile):
+            file.close()
+            if file.error is not None:
+                raise SourceError(f"{url}: cannot be read: {reason(file.error)}") from error
+        raise
+    ahead = AheadReader(reader) if decode.threads > 1 else reader
+    return LimitedReader(ahead, limits, alive, file if isinstance(file, RemoteFile) else None)
 
 
-def open_file(url: str) -> object:
+def open_file(url: str, spool_gb: float = SPOOL_GB) -> object:
     """What PyAV opens: the path of a local file, or an open file for any other URL. Raises `SourceError`."""
     if "://" not in url:
         return url
-    import fsspec
-
-    try:
-        return fsspec.open(url, "rb").open()
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{url}: cannot be opened: {error}") from error
+    return open_remote(url, spool_gb)

@@ -20,9 +20,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from curate.clip import NS_PER_S
-from curate.errors import ExportError, SourceError
+from curate.errors import ExportError
 from curate.media.decode import open_video
 from curate.media.probe import to_ns
+from curate.media.remote import open_remote
 
 LEADS_NS = (0, 2 * NS_PER_S, 10 * NS_PER_S)  # how far before the wanted frame each seek aims
 DEFAULT_STEP_NS = 40_000_000  # of streams that time neither their frames nor their rate, as the scan takes it
@@ -42,7 +43,7 @@ class VideoFile:
         self.url = url
         self._own: object | None = None
         if file is None and "://" in url:
-            self._own = file = _open_remote(url)
+            self._own = file = open_remote(url)
         self._file = file
         self._has_moved = False
         try:
@@ -98,15 +99,6 @@ class VideoFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _open_remote(url: str) -> object:
-    import fsspec
-
-    try:
-        return fsspec.open(url, "rb").open()
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{url}: cannot be opened: {error}") from error
 
 
 def frames_at(video: VideoFile, times_ns: Sequence[int], optional: Collection[int] = ()) -> Iterator[tuple[int, VideoFrame]]:

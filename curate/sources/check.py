@@ -5,8 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from curate.clip import Fault
 from curate.sources.source import Source
 from curate.sources.storage import identities
+
+
+def changed_since(listed: Source, when: str) -> Fault | None:
+    """A fault if the URL does not lead to the file that was listed any more; `when` ends "it has changed since it was".
+
+    What cannot be looked up (a network that is down) says nothing; reading it will.
+    """
+    now = identities([listed.url])[0]
+    if now is None or listed.is_same_file(Source(listed.key, listed.url, *now)):
+        return None
+    return Fault("open", "SourceChanged", f"it has changed since it was {when}: start the same run again, which lists it anew")
 
 
 @dataclass(slots=True)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from curate.errors import CurateError
+
 T = TypeVar("T")
 
 ATTEMPTS = 8
@@ -32,7 +34,7 @@ def is_final(error: BaseException) -> bool:
     status = getattr(error, "status", None)  # of an HTTP answer
     if isinstance(status, int):
         return status < 500 and status not in (408, 425, 429)
-    return isinstance(error, FINAL) or type(error).__name__ in FINAL_NAMES or not isinstance(error, Exception)
+    return isinstance(error, (*FINAL, CurateError)) or type(error).__name__ in FINAL_NAMES or not isinstance(error, Exception)
 
 
 def retried(request: Callable[[], T], attempts: int = ATTEMPTS, sleep: Callable[[float], None] = time.sleep) -> T:

