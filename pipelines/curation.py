@@ -29,6 +29,7 @@ from pipelines.events import SourceDone
 from pipelines.parts import remove_scratch
 from pipelines.progress import Progress
 from pipelines.shard import ShardTask, ShardWork
+from pipelines.work import WORK_FOLDER
 
 PACKAGES = (
     "av",
@@ -179,6 +180,7 @@ def _quarantined(manifest: Manifest, shard_id: int) -> dict[str, str]:
 
 def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) -> tuple[SourceDone, ...]:
     if not tasks:
+        files.remove_folder(manifest.root / WORK_FOLDER)
         return ()
     config = prepared.config
     work = ShardWork(
@@ -208,7 +210,7 @@ def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) 
 @contextmanager
 def _work_folder(root: Path) -> Iterator[None]:
     """Workers leave their notes here; nothing in it outlives the run."""
-    folder = root / ".work"
+    folder = root / WORK_FOLDER
     files.remove_folder(folder)
     files.make_folder(folder)
     try:

@@ -31,7 +31,7 @@ from pipelines.events import PartDone, Report, ShardDone, SourceDone
 from pipelines.parts import Parts, PartTask, Scratch, Tables, concatenated, joined
 from pipelines.rows import source_row
 from pipelines.scoring import ScorerBatch
-from pipelines.work import Notes, Split
+from pipelines.work import WORK_FOLDER, Notes, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ShardWork:
 
     @property
     def notes(self) -> Notes:
-        return Notes(f"{self.output}/.work")
+        return Notes(f"{self.output}/{WORK_FOLDER}")
 
     def with_models(self, models: Models) -> "ShardWork":
         return replace(self, models=models)

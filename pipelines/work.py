@@ -11,6 +11,8 @@ from curate.manifest import files
 from curate.models import Models
 from pipelines.events import Report
 
+WORK_FOLDER = ".work"  # in a manifest: what a run needs while it runs
+
 
 class Task(Protocol):
     """A unit of work and of commit; picklable."""

@@ -239,8 +239,9 @@ def _is_manifest(root: Path) -> bool:
 
 
 def _is_just_begun(root: Path, visible: Sequence[str]) -> bool:
-    """A run that died before it wrote anything leaves an empty folder for the shards."""
-    return visible == [SHARDS] and (root / SHARDS).is_dir() and all(name.startswith(".") for name in files.names(root / SHARDS))
+    """A run that died before it had written the index leaves a folder for the shards with its checksum at most."""
+    begun = {name for name in files.names(root / SHARDS) if not name.startswith(".")}
+    return list(visible) == [SHARDS] and begun <= {"index.json"}
 
 
 def _check_version(root: Path) -> None:
