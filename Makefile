@@ -3,6 +3,7 @@
 #   make demo     build the demo's videos, curate them on Ray, print what the manifest says
 #   make test     lint, types and the everyday tests
 #   make slow     the tests that take long
+#   make soak     kill runs at random moments, 200 times, and look at what they leave (half an hour)
 #   make venv     only set up .venv
 #   make readers  a trainer's own data code for the tests (without it they skip)
 #
@@ -16,10 +17,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 RUN_ARGS ?=
+SOAK_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv readers demo demo-media test slow lint clean
+.PHONY: help venv readers demo demo-media test slow soak lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,6 +55,9 @@ test: lint demo-media
 
 slow: demo-media
 	$(BIN)/python -m pytest -m "slow and not gpu" -n 2 --dist loadfile $(PYTEST_ARGS)
+
+soak: $(STAMP)
+	PYTHONPATH=. $(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
 
 clean:
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
