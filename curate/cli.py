@@ -86,7 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     decide.add_argument("--config", metavar="FILE", help="take the rules from this configuration instead of the last run's")
     add("status", _status, "say how far a manifest is", "dir")
     add("verify", _verify, "check every file of a manifest against its checksum", "dir")
-    add("retry", _retry, "try the quarantined and failed sources of a manifest again", "dir", "words")
+    retry = add("retry", _retry, "try the quarantined and failed sources of a manifest again", "dir", "words")
+    retry.add_argument("--reason", metavar="KIND", help="only those with this kind of fault, as `curate status` lists them")
     stats = add("stats", _stats, "print the summary of a manifest and the distribution of every column", "dir")
     stats.add_argument("columns", nargs="*", metavar="COLUMN", help="only these columns")
     show = add("show", _show, "print everything that is known of one clip or one source", "dir")
@@ -225,7 +226,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _retry(args: argparse.Namespace) -> int:
     from pipelines.curation import retry
 
-    return _ended(retry(args.dir, args.words), args.dir)
+    return _ended(retry(args.dir, args.words, args.reason), args.dir)
 
 
 def _stats(args: argparse.Namespace) -> int:

@@ -103,17 +103,28 @@ def run(config: Config) -> RunResult:
         return _close(manifest, config, len(tasks), start, said, done)
 
 
-def retry(folder: str, words: Sequence[str] = ()) -> RunResult:
-    """Does the shards with failed or quarantined sources again, with the configuration of the last run and `key=value` changes to it."""
+def retry(folder: str, words: Sequence[str] = (), reason: str | None = None) -> RunResult:
+    """Does the shards with failed or quarantined sources again, with the configuration of the last run and `key=value` changes to it.
+
+    With a `reason` only those with sources of that `fault_kind`; raises `ConfigError` that lists the kinds there are when none has it.
+    """
     manifest = Manifest.open(folder)
     text = last_config_text(manifest)
     apply_overrides(text, [f"output={folder}", *words])
     config = parse_config(text.content, text.problems, text.place)
     with manifest.lock():
+        found: dict[int, set[str]] = {}
         for shard_id in manifest.shard_ids():
             shard = manifest.shard(shard_id)
-            if shard.done() and {"failed", "quarantined"} & set(shard.read_sources()["status"].to_pylist()):
-                shard.invalidate()
+            if shard.done():
+                rows = shard.read_sources().select(["status", "fault_kind"]).to_pylist()
+                found[shard_id] = {row["fault_kind"] for row in rows if row["status"] in ("failed", "quarantined")}
+        kinds = set().union(*found.values())
+        if reason is not None and reason not in kinds:
+            raise ConfigError(f"no source of {folder} failed with {reason!r}; there are: {', '.join(sorted(kinds)) or 'none'}")
+        for shard_id, own in found.items():
+            if own & ({reason} if reason else kinds):
+                manifest.shard(shard_id).invalidate()
     return run(config)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "INDEX_COLUMNS",
     "SCHEMA_VERSION",
     "SOURCE_COLUMNS",
+    "Index",
     "IndexChange",
     "Manifest",
     "Problem",

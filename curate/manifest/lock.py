@@ -40,6 +40,33 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def holder_of(folder: Path) -> str | None:
+    """Who writes to a folder at this moment, as far as this host can tell; None where nobody does."""
+    path = folder / LOCK_NAME
+    if is_remote(folder):
+        content = _read_object(path)
+        if content:
+            try:
+                _take_over(path, content)
+            except ManifestError:
+                found = json.loads(content)
+                return f"process {found.get('pid')} on {found.get('host')}"
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        host, pid = _holder(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return f"process {pid} on {host}"
+        return f"process {pid} on {host}" if host not in ("", socket.gethostname()) else None
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def _locked_object(folder: Path) -> Iterator[None]:
     path = folder / LOCK_NAME

@@ -90,6 +90,10 @@ class Shard:
         done = _read_mark(self.folder / DONE)
         return None if done is None else (done["pass"], tuple((key, size, etag, mtime) for key, size, etag, mtime in done["sources"]))
 
+    def ended_s(self) -> float:
+        """When the shard was committed, in seconds since 1970, by the clock of its storage."""
+        return float((self.folder / DONE).stat().st_mtime)
+
     def write(
         self,
         sources: pa.Table,
