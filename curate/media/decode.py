@@ -7,6 +7,7 @@ threading passes over damage in H.264 and VP9 without a word (`curate.media.ahea
 
 import bisect
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -22,13 +23,17 @@ from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import Probe, probe, to_ns
 from curate.media.seek import Part, packet_ns, packets_after_reading, packets_from
+from curate.media.timeline import LONGEST_NS, MAX_BEHIND, MAX_TIME_NS, Awaited, Groups, time_problem
 
 # Demuxers of real containers. Playlists and concat lists (hls, dash, concat, ...) could open other files or the network.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,mxf,nut,rm,ivf,"
     "yuv4mpegpipe,h264,hevc,vvc,m4v,h263,obu,av1,dv,mjpeg,mjpeg_2000,wtv,roq,bink,swf,dirac,vc1,cavsvideo,webp_pipe,webp,gxf,lxf,nsv,mpjpeg,dnxhd,r3d,ea"
 )
+# Those without a header that a recording could have been begun with: switched on at any time, cut anywhere.
+BROADCASTS = frozenset({"mpegts", "mpegtsraw", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "m4v", "flv", "live_flv", "wtv", "obu", "dv"})
 MAX_PIXELS = 150_000_000  # the default of limits.max_megapixels
+MAX_RATIO = 40  # of a picture's sides: what scorers enlarge to a fixed short side would not fit into memory
 MAX_FAULTS = 32  # a source with more is given up at that point
 
 
@@ -123,6 +128,16 @@ class PyAVReader:
         self.end_ns: int | None = None
         self._last_ns: int | None = None
         self._last_step_ns = 0
+        self._num_behind = 0
+        self._size: tuple[int, int] | None = None
+        self._groups, self._awaited = Groups(), Awaited(self._stream.codec_context.name)
+        # Packets until the next keyframe are not given to the decoder. MPEG-4's shows pictures that were predicted from nothing.
+        self._needs_keyframe = self._stream.codec_context.name == "mpeg4" and self._container.format.name in BROADCASTS
+        self._is_resyncing = False  # a fault has been reported and no good picture has come since
+        self._has_picture = False
+        self._num_faults = 0
+        self._is_over = False
+        self._why_none = ""
         self._iterator = self._decode()
         self._head: list[DecodedFrame | Fault] = []
         self.probe = self._read_head(name)
@@ -135,8 +150,9 @@ class PyAVReader:
                 return probe(self._container, self._stream, picture.geometry, picture.color)
         first = next((f for f in self._head if isinstance(f, Fault)), None)
         self.close()
-        detail = first.message if first else "the video stream holds no packets"
-        raise SourceError(f"{name}: no frame could be decoded ({detail})")
+        num_packets = self.packets.num_packets
+        why = first.message if first else self._why_none or f"none of its {num_packets} packets gives a picture"
+        raise SourceError(f"{name}: no frame could be decoded ({why if first or num_packets else 'the video stream holds no packets'})")
 
     def frames(self) -> Iterator[DecodedFrame | Fault]:
         yield from self._head
@@ -164,51 +180,65 @@ class PyAVReader:
         return packets
 
     def _decode(self) -> Iterator[DecodedFrame | Fault]:
-        num_faults = 0
-        needs_keyframe = False  # packets until the next keyframe are not given to the decoder
-        is_resyncing = False  # a fault has been reported and no good picture has come since
-        has_picture = False
-        num_groups = 0
-        size: tuple[int, int] | None = None
         for packet in self._demux():
             if isinstance(packet, Fault):
                 yield packet
                 return
-            num_groups += bool(packet.size) and packet.is_keyframe
-            if needs_keyframe and packet.size and not packet.is_keyframe:
+            self._groups.add(packet)
+            if self._needs_keyframe and packet.size and not packet.is_keyframe:
                 continue
+            self._awaited.sent(packet)
             try:
                 decoded = packet.decode()
-                needs_keyframe = False
+                self._needs_keyframe = False
             except av.error.FFmpegError as error:
-                # An open group may name pictures of the group before. Begun at in its middle a source has none; the part has not come yet.
-                if self._from_ns is not None and num_groups == 1:
-                    continue
-                # Before the first picture a stream cut in the middle of a group of pictures is ordinary.
-                if has_picture and not is_resyncing:
-                    num_faults += 1
-                    yield self._fault("decode", error)
-                if num_faults > MAX_FAULTS:
-                    return
-                needs_keyframe = is_resyncing = True
-                self._stream.codec_context.flush_buffers()
-                continue
+                decoded = []
+                yield from self._refused(packet, error)
             for frame in decoded:
-                if size is None:
-                    size = (frame.width, frame.height)
-                if (frame.width, frame.height) != size:
-                    yield self._fault("decode", f"the picture size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height}")
-                    return
-                if frame.is_corrupt:
-                    if has_picture and not is_resyncing:
-                        num_faults += 1
-                        yield self._fault("decode", "the decoder marked a frame as corrupt")
-                        is_resyncing = True
-                    continue
-                item = self._frame(frame)
-                if item is not None:
-                    has_picture, is_resyncing = True, False
-                    yield item
+                if not self._needs_keyframe:
+                    yield from self._shown(frame)
+            if self._is_over:
+                return
+
+    def _refused(self, packet: av.Packet, error: av.error.FFmpegError) -> Iterator[Fault]:
+        """The decoder could not do with a packet."""
+        self._why_none = str(error.strerror)
+        # An open group may name pictures of the group before. Begun at in its middle a source has none; the part has not come yet.
+        if self._groups.num == 1 and (self._from_ns is not None or self._groups.is_leading(packet)):
+            return
+        # Before the first keyframe a recording that was begun in the middle of a group of pictures is ordinary.
+        if self._groups.num or self._container.format.name not in BROADCASTS:
+            yield from self._blame(error)
+        self._resync()
+
+    def _shown(self, frame: VideoFrame) -> Iterator[DecodedFrame | Fault]:
+        num_lost = self._awaited.num_lost(frame.pts)
+        if frame.is_corrupt:
+            if self._has_picture:
+                yield from self._blame("the decoder marked a frame as corrupt")
+            return
+        if num_lost and self._has_picture and not self._is_resyncing:
+            yield from self._blame(f"the decoder gave no picture for {num_lost} packets")
+            self._resync()
+            return
+        for item in self._placed(frame):
+            if isinstance(item, DecodedFrame):
+                self._has_picture, self._is_resyncing = True, False
+            yield item
+
+    def _blame(self, error: object) -> Iterator[Fault]:
+        """One fault for all that is wrong until a good picture comes."""
+        if not self._is_resyncing:
+            self._is_resyncing = True
+            self._num_faults += 1
+            self._is_over = self._num_faults > MAX_FAULTS
+            yield self._fault("decode", error)
+
+    def _resync(self) -> None:
+        """Nothing is given to the decoder until the next keyframe."""
+        self._needs_keyframe = self._is_resyncing = True
+        self._stream.codec_context.flush_buffers()
+        self._awaited.forget()
 
     def _demux(self) -> Iterator[av.Packet | Fault]:
         """Packets of the video stream, the empty flush packet last; every stream's end is noted on the way."""
@@ -228,22 +258,37 @@ class PyAVReader:
         except av.error.FFmpegError as error:
             yield self._fault("demux", error)
 
-    def _frame(self, frame: VideoFrame) -> DecodedFrame | None:
-        """None for a frame whose time does not lie after the one before it."""
+    def _placed(self, frame: VideoFrame) -> Iterator[DecodedFrame | Fault]:
+        """The frame where its time lies after that of the frame before it; a fault where the timeline breaks, before or instead of it."""
+        size = (frame.width, frame.height)
+        self._size = self._size or size
+        if size != self._size:
+            text = f"the picture size changes from {self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"
+            yield self._fault("decode", text, "SizeChange")
+            self._is_over = True
+            return
         time_ns = to_ns(frame.pts if frame.pts is not None else frame.dts, frame.time_base)
         if time_ns is None:
             time_ns = self.end_ns or 0
-        if self._last_ns is not None and time_ns <= self._last_ns:
-            return None
+        is_absurd = not -MAX_TIME_NS < time_ns < MAX_TIME_NS
+        if is_absurd or (self._last_ns is not None and time_ns <= self._last_ns):
+            self._num_behind += 1
+            if self._num_behind == (1 if is_absurd else MAX_BEHIND + 1):
+                yield self._fault("decode", *time_problem(time_ns, self._last_ns))
+            return
+        self._num_behind = 0
         if self._last_ns is not None:
             self._last_step_ns = time_ns - self._last_ns
-        duration_ns = to_ns(frame.duration, frame.time_base) or self._last_step_ns or 40_000_000
+            if self._last_step_ns > LONGEST_NS:
+                yield self._fault("decode", f"no picture follows for {self._last_step_ns / NS_PER_S:.1f} s", "Gap")
+                self._last_step_ns = 0
+        duration_ns = min(to_ns(frame.duration, frame.time_base) or self._last_step_ns or 40_000_000, LONGEST_NS)
         self._last_ns = time_ns
         self.end_ns = time_ns + duration_ns
-        return DecodedFrame(time_ns, self._convert.picture(frame, self._stream), bool(frame.interlaced_frame))
+        yield DecodedFrame(time_ns, self._convert.picture(frame, self._stream), bool(frame.interlaced_frame))
 
-    def _fault(self, stage: str, error: object) -> Fault:
-        kind = type(error).__name__ if isinstance(error, Exception) else "BadFrame"
+    def _fault(self, stage: str, error: object, kind: str = "BadFrame") -> Fault:
+        kind = type(error).__name__ if isinstance(error, Exception) else kind
         message = error.strerror if isinstance(error, av.error.FFmpegError) else str(error)
         return Fault(stage, kind, str(message), self.end_ns)
 
@@ -270,10 +315,12 @@ def missing_end(declared: Declared, packets: PacketIndex, end_ns: int | None) ->
     if end_ns is None or declared.container.startswith("mpegts"):
         return None
     decoded_s = (end_ns - (declared.start_ns or 0)) / 1e9
+    ends_s = max(packets.streams_end_s, end_ns / 1e9)
+    slack_s = min(1.0, max(0.1, 0.05 * (declared.duration_s or 0.0)))
     if declared.num_frames and packets.num_packets < declared.num_frames:
         text = f"the file ends after {packets.num_packets} of {declared.num_frames} declared frames, at {decoded_s:.2f} s"
-    elif not declared.num_frames and declared.duration_s and packets.streams_end_s < declared.duration_s - 1.0:
-        text = f"the file ends at {packets.streams_end_s:.2f} s of {declared.duration_s:.2f} s declared"
+    elif not declared.num_frames and declared.duration_s and ends_s < declared.duration_s - slack_s:
+        text = f"the file ends at {ends_s:.2f} s of {declared.duration_s:.2f} s declared"
     else:
         return None
     return Fault("demux", "Truncated", text, end_ns)
@@ -283,8 +330,10 @@ def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_
     """The container and its first video stream, of a local path or an open binary file; `name` is what messages call it.
 
     Only real containers, no network and no other file; slice threading only; a damaged packet is an error, and so is a picture of more
-    than `max_pixels`, before memory is taken for it. Raises `SourceError`.
+    than `max_pixels`, before memory is taken for it, or of sides that are no picture's. Raises `SourceError`.
     """
+    if isinstance(file, str) and _is_special(file):
+        raise SourceError(f"{name}: cannot be opened: it is no regular file")
     target = f"file:{file}" if isinstance(file, str) else file
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:
@@ -305,10 +354,22 @@ def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_
     if width * height > max_pixels:
         container.close()
         raise SourceError(f"{name}: its picture of {width}x{height} is more than limits.max_megapixels={max_pixels / 1e6:g}")
+    if max(width, height) > MAX_RATIO * min(width, height) > 0:
+        container.close()
+        raise SourceError(f"{name}: its picture of {width}x{height} has one side more than {MAX_RATIO} times as long as the other")
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = threads
     stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
     return container, stream
+
+
+def _is_special(path: str) -> bool:
+    """A pipe, a device or a socket: to open one may wait for ever, and to read it may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _why_not(file: object, error: av.error.FFmpegError) -> str:

@@ -4,6 +4,7 @@ decord hands out full-size 8-bit RGB and hides the stream: no HDR, no packet siz
 video converted with the BT.601 matrix. It applies rotation itself. Times are its float seconds, good to a microsecond.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +19,41 @@ from curate.media.geometry import Geometry
 from curate.media.picture import Picture
 from curate.media.probe import Probe
 
+# decord's own ffmpeg opens playlists and patterns, and what they name, and cannot be told not to: only files that begin as media do
+# reach it. What a file holds further on does not matter, since ffmpeg takes a text for a playlist by its first line.
+SIGNATURES = (
+    (4, b"ftyp moov mdat free skip wide pnot".split()),
+    (
+        0,
+        [
+            b"\x1a\x45\xdf\xa3",
+            b"RIFF",
+            b"FLV\x01",
+            b"OggS",
+            b"\x30\x26\xb2\x75",
+            b"\0\0\x01\xba",
+            b"\0\0\x01\xb3",
+            b"DKIF",
+            b"\x06\x0e\x2b\x34",
+        ],
+    ),
+    (0, [b"\x47\x40", b"\0\0\x01", b"\0\0\0\x01"]),
+    (4, [b"\x47\x40"]),  # transport streams with a time code before each packet
+)
+
+
+def _not_for_decord(path: str) -> str | None:
+    """Why decord must not see the file: it would take it for a list of others, or its name for a pattern of names."""
+    if "%" in path:
+        return "decord takes a % in a name for a pattern of names"
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        return None  # PyAV says what is wrong
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if not head or any(head.startswith(start, at) for at, starts in SIGNATURES for start in starts):
+        return None
+    return "decord is given only files that begin as an MP4, Matroska, AVI, MPEG, FLV, Ogg, ASF, MXF or IVF does"
+
 
 class DecordReader:
     """Reads one local file with decord; the probe facts come from opening it with PyAV first. Raises `SourceError`."""
@@ -25,15 +61,19 @@ class DecordReader:
     def __init__(self, path: str, threads: int = 1) -> None:
         import decord
 
+        if problem := _not_for_decord(path):
+            raise SourceError(f"{path}: {problem}; use decode.decoder=pyav")
         with_probe = PyAVReader(path, path, threads)
         probe = with_probe.probe
         with_probe.close()
         try:
             self._video = decord.VideoReader(path, num_threads=threads)
             self._times_s = self._video.get_frame_timestamp(range(len(self._video)))
+            height, width, num_channels = self._video[0].shape
         except (decord.DECORDError, RuntimeError) as error:
             raise SourceError(f"{path}: decord cannot decode it: {str(error).splitlines()[0]}") from error
-        height, width = self._video[0].shape[:2]
+        if num_channels != 3:
+            raise SourceError(f"{path}: decord's pictures of {width}x{height} have {num_channels} channels; use decode.decoder=pyav")
         self._geometry = Geometry(width, height)
         color = ColorInfo("bt601", False)
         self.probe: Probe = replace(probe, geometry=self._geometry, color=color)

@@ -1,5 +1,6 @@
 """Opens a source by its URL with the decoder the configuration names."""
 
+import os
 from collections.abc import Callable
 
 from curate.config import Decode, Limits
@@ -26,7 +27,8 @@ def open_reader(
 
         if "://" in url:
             raise SourceError(f"{url}: decord reads local files only; use decode.decoder=pyav")
-        return LimitedReader(DecordReader(url, decode.threads), limits, alive)
+        # Of a relative name decord would take the beginning for a protocol.
+        return LimitedReader(DecordReader(os.path.abspath(url), decode.threads), limits, alive)
     file = open_file(url, limits.spool_gb)
     try:
         # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.

@@ -93,8 +93,14 @@ def _bounds_by_seeking(
         # A keyframe may be so far away that it serves more than one boundary; damage on the way leaves a boundary out.
         if bound_ns is not None and (not bounds or bound_ns > bounds[-1][1]):
             bounds.append((place_ns, bound_ns))
-        target_ns += part_ns
+        target_ns = _next_target(target_ns, bound_ns, part_ns)
     return bounds
+
+
+def _next_target(target_ns: int, time_ns: int | None, part_ns: int) -> int:
+    """The first target after this one and after the keyframe that was met, in one step: a clock may jump by centuries."""
+    behind_ns = max(0, time_ns - target_ns) if time_ns is not None else 0
+    return target_ns + part_ns * (behind_ns // part_ns + 1)
 
 
 def _around(packets: Iterator[Packet], stream: VideoStream, low_ns: int, high_ns: int) -> tuple[int | None, int | None, bool]:
@@ -130,8 +136,7 @@ def _bounds_by_reading(
             if time_ns >= target_ns:
                 if place is not None:
                     bounds.append((place, time_ns))
-                while target_ns <= time_ns:
-                    target_ns += part_ns
+                target_ns = _next_target(target_ns, time_ns, part_ns)
                 # A part is longer than the warm-up, so the keyframe before this one is early enough.
                 place = time_ns if time_ns <= target_ns - warm_up_ns else last
             elif time_ns <= target_ns - warm_up_ns:

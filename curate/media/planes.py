@@ -13,6 +13,7 @@ from curate.media.color import ColorInfo
 from curate.media.geometry import Geometry, Orientation
 from curate.media.picture import Picture
 
+MAX_ASPECT = 5  # of a sample; half-width broadcasts have 2.9. A header that says more, or less than its inverse, is not believed
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype("<u2")
 
 
@@ -43,7 +44,7 @@ class PlaneReader:
         codes = (frame.color_range, frame.colorspace, frame.color_trc, frame.color_primaries)
         key = (frame.format.name, frame.width, frame.height, stream.sample_aspect_ratio, *codes)
         if self._layout is None or key != self._key:
-            self._key, self._layout = key, _layout(frame, stream.sample_aspect_ratio or Fraction(1), self._orientation)
+            self._key, self._layout = key, _layout(frame, _aspect(stream), self._orientation)
         layout, planes = self._layout, frame.planes
         if layout.is_scaled or any(plane.line_size < 0 for plane in planes):
             return self._scaled(frame, layout)
@@ -58,6 +59,11 @@ class PlaneReader:
         frame = self._reformatter.reformat(frame, format=target, dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
         color = ColorInfo("bt601" if bt601 else "bt709", False, color.transfer, color.primaries)
         return Picture(_planes(frame), max(8, frame.format.components[0].bits), color, layout.geometry)
+
+
+def _aspect(stream: VideoStream) -> Fraction:
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    return aspect if Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT else Fraction(1)
 
 
 def _layout(frame: VideoFrame, aspect: Fraction, orientation: Orientation) -> _Layout:

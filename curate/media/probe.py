@@ -19,7 +19,7 @@ class Probe:
     """Facts of one source's first video stream. None where the file does not say.
 
     `duration_s` is what the container declares for the video stream, `container_duration_s` for the longest stream;
-    `declared_frames` the count in the container's sample table (0 where it has none).
+    `declared_frames` the count in the container's sample table that its edit list shows (0 where it has none).
     """
 
     container: str
@@ -56,7 +56,7 @@ def probe(container: InputContainer, stream: VideoStream, geometry: Geometry, co
         start_ns=to_ns(stream.start_time, stream.time_base),
         duration_s=_stream_duration_s(stream, lowered),
         container_duration_s=container.duration / av.time_base if container.duration else None,
-        declared_frames=stream.frames,
+        declared_frames=_declared_frames(container, stream),
         has_audio=any(s.type == "audio" for s in container.streams),
         encoder=next((lowered[k] for k in ENCODER_TAGS if lowered.get(k)), None),
         tags=tags,
@@ -71,6 +71,12 @@ def to_ns(ticks: int | None, time_base: Fraction | None) -> int | None:
     whole, rest = divmod(ticks * NS_PER_S * time_base.numerator, time_base.denominator)
     twice = 2 * rest
     return whole + (twice > time_base.denominator or (twice == time_base.denominator and whole % 2 == 1))
+
+
+def _declared_frames(container: InputContainer, stream: VideoStream) -> int:
+    # An MP4's edit list may leave samples out: then the index of what will be demuxed is shorter than the table.
+    num_indexed = len(stream.index_entries) if container.format.name.startswith("mov") else 0
+    return min(stream.frames, num_indexed) if num_indexed else stream.frames
 
 
 def _stream_duration_s(stream: VideoStream, lowered_tags: dict[str, str]) -> float | None:

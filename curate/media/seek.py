@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from curate.clip import NS_PER_S, Span
 from curate.media.probe import to_ns
+from curate.media.timeline import MAX_TIME_NS
 
 FIRST_STEP_NS = NS_PER_S  # back, where a seek landed too late; four times as far each time after
 MAX_SEEKS = 8
@@ -35,8 +36,9 @@ def packet_ns(packet: Packet) -> int | None:
 
 
 def keyframe_ns(packet: Packet, stream: VideoStream) -> int | None:
-    """When a keyframe of the stream is shown; None for every other packet."""
-    return packet_ns(packet) if packet.stream.index == stream.index and packet.size and packet.is_keyframe else None
+    """When a keyframe of the stream is shown; None for every other packet, and for a time that is none."""
+    time_ns = packet_ns(packet) if packet.stream.index == stream.index and packet.size and packet.is_keyframe else None
+    return time_ns if time_ns is not None and abs(time_ns) < MAX_TIME_NS else None
 
 
 def packets_before(container: InputContainer, stream: VideoStream, limit_ns: int) -> Iterator[Iterator[Packet]]:

@@ -174,11 +174,11 @@ def test_other_sources_of_the_shard_do_not_notice(reference, whole):
 def test_a_run_that_is_killed_between_parts_goes_on_with_the_parts_it_has(reference, videos, tmp_path, monkeypatch):
     scan, scanned = shard.scan, []
 
-    def dying(source, settings, wants, report, spans=None, part=None):
+    def dying(source, settings, wants, report, spans=None, part=None, alive=None):
         scanned.append((source.key, part and part.from_ns))
         if len(scanned) == 6:
             raise ScorerError("killed here")
-        return scan(source, settings, wants, report, spans, part)
+        return scan(source, settings, wants, report, spans, part, alive)
 
     monkeypatch.setattr(shard, "scan", dying)
     with pytest.raises(ScorerError):
@@ -198,11 +198,11 @@ def test_a_run_that_is_killed_between_parts_goes_on_with_the_parts_it_has(refere
 def test_parts_made_with_other_settings_do_not_count(reference, videos, tmp_path, monkeypatch):
     scan, scanned = shard.scan, []
 
-    def dying(source, settings, wants, report, spans=None, part=None):
+    def dying(source, settings, wants, report, spans=None, part=None, alive=None):
         scanned.append(source.key)
         if len(scanned) == 5:
             raise ScorerError("killed here")
-        return scan(source, settings, wants, report, spans, part)
+        return scan(source, settings, wants, report, spans, part, alive)
 
     monkeypatch.setattr(shard, "scan", dying)
     with pytest.raises(ScorerError):
