@@ -78,6 +78,16 @@ class Sampling(Section):
         description="cap on decoded samples held for the open clip; larger frames are reduced to fit",
         json_schema_extra={"unit": "MB"},
     )
+    crop: Literal["bars", "overlays"] = Field(
+        "bars", description="what is cut off before anything is scored: bars; or burnt-in subtitles, tickers and logos as well"
+    )
+    crop_min_area: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="crop=overlays: overlays stay where less of the picture's area would be left",
+        json_schema_extra={"unit": "fraction"},
+    )
 
 
 class Limits(Section):

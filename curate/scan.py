@@ -12,31 +12,33 @@ detectors know what came before, and ends when they have said all about it; only
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from curate.clip import Box, Fault, Span, clip_id
 from curate.config import Clips, Decode, Limits, Sampling
 from curate.errors import SourceError
+from curate.media.crop import part_of, without_overlays
 from curate.media.decode import DecodedFrame, Reader
 from curate.media.geometry import inward
 from curate.media.held import Held, HeldSamples, active_box
 from curate.media.open import open_reader
 from curate.media.pairs import PairPicker
 from curate.media.parts import WHOLE, may_be_long
-from curate.media.picture import lattice_slices
+from curate.media.picture import Picture, lattice_slices
 from curate.media.probe import Probe
+from curate.media.provenance import read_provenance
 from curate.media.seek import Part
 from curate.media.track import FrameTrack
-from curate.samples import PREVIEW_SHORT_SIDE, ClipSamples, MotionFrames, Pair, SourceFacts, Track, Wants
+from curate.samples import PREVIEW_SHORT_SIDE, ClipSamples, MotionFrames, Pair, SourceFacts, Surround, Track, Wants
 from curate.shots import ShotDetector, Transition
 from curate.shots.assemble import EdgeKind, ShotAssembler, ShotSpan
 from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
-PASS_VERSION = 3
+PASS_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +170,17 @@ class _OnePass:
         probe = reader.probe
         self._displayed = probe.geometry.displayed
         self._facts = SourceFacts(
-            source.key, *self._displayed, fps=probe.fps, bit_depth=probe.bit_depth, caption=source.caption, tags=probe.tags
+            source.key,
+            *self._displayed,
+            fps=probe.fps,
+            bit_depth=probe.bit_depth,
+            caption=source.caption,
+            tags=probe.tags,
+            provenance=read_provenance(source.url) if any(w.provenance for w in wants.values()) else None,
         )
-        self._with_motion = any(w.motion for w in wants.values())
+        self._with_luma = any(w.motion for w in wants.values()) or settings.sampling.crop == "overlays"
         sampling, clips = settings.sampling, settings.clips
-        self._held = HeldSamples(sampling.grid_ms, clips.max_clip_s, sampling.max_held_mb, self._with_motion)
+        self._held = HeldSamples(sampling.grid_ms, clips.max_clip_s, sampling.max_held_mb, self._with_luma)
         self._track = FrameTrack()
         self._pairs = PairPicker(sampling.pair_ms)
         # Frames of the warm-up take the fault back; without one the part begins in damage.
@@ -223,7 +231,7 @@ class _OnePass:
         """Every frame passes here once; only what the grid and the pairs choose is kept."""
         is_duplicate = self._track.push(frame.time_ns, frame.picture.lattice(), frame.is_interlaced)
         self._held.push(frame.time_ns, frame.picture)
-        if self._with_motion:
+        if self._with_luma:
             self._pairs.push(frame.time_ns, is_duplicate, frame.picture)
         if self._span is None or frame.time_ns in self._span:
             self._count(frame)
@@ -270,7 +278,7 @@ class _OnePass:
     def _clip(self, shot: ShotSpan) -> ScannedClip:
         span, report, clips = shot.span, self._report, self._settings.clips
         held = self._held.cut(span)
-        box, contrast = active_box(held, self._displayed)
+        box, surround = self._active(span, held)
         track = self._track.cut(span, *lattice_slices(self._reader.probe.geometry, box))
         snapped = snap(span, self._reader.packets.keyframes_ns, ends_source=shot.end_kind in ("source", "fault"))
         is_scored = span.duration_s >= clips.min_clip_s
@@ -279,8 +287,18 @@ class _OnePass:
         if snapped and snapped.duration_s >= clips.min_clip_s:
             report.snapped_s += snapped.duration_s
         report.num_clips += 1
-        samples = self._samples(span, held, box, contrast, track) if is_scored else {}
+        samples = self._samples(span, held, box, surround, track) if is_scored else {}
         return ScannedClip(self._row(shot, box, track, snapped, is_scored), track.times_ns, track.is_duplicate, samples)
+
+    def _active(self, span: Span, held: list[Held]) -> tuple[Box, Surround]:
+        """The picture that is scored, and what lies around it."""
+        box, surround = active_box(held, self._displayed)
+        sampling = self._settings.sampling
+        if sampling.crop == "overlays":
+            found = without_overlays(self._motion_frames(span, held, box), sampling.crop_min_area)
+            if found is not None:
+                box, surround = part_of(box, found), replace(surround, box=box, overlays_cut=found.kinds)
+        return box, surround
 
     def _row(self, shot: ShotSpan, box: Box, track: Track, snapped: Span | None, is_scored: bool) -> ClipFacts:
         span, geometry = shot.span, self._reader.probe.geometry
@@ -317,17 +335,20 @@ class _OnePass:
             faults=[],
         )
 
-    def _samples(self, span: Span, held: list[Held], box: Box, contrast: float | None, track: Track) -> dict[str, ClipSamples]:
-        motion = self._motion_frames(span, held, box) if self._with_motion else None
+    def _samples(self, span: Span, held: list[Held], box: Box, surround: Surround, track: Track) -> dict[str, ClipSamples]:
+        motion = self._motion_frames(span, held, box) if self._with_luma else None
         cache: dict[tuple[int, str, int | None], np.ndarray] = {}
+        is_whole = (box.width, box.height) == self._displayed
 
         def shown(sample: Held, pixels: str, short_side: int | None) -> np.ndarray:
             key = (sample.time_ns, pixels, short_side)
             if key not in cache:
                 convert = sample.picture.rgb if pixels == "rgb" else sample.picture.luma
-                cache[key] = convert(None if contrast is None else box, short_side)
+                cache[key] = convert(None if is_whole else box, short_side)
             return cache[key]
 
+        area = None if is_whole else box
+        previews = tuple(_preview(h.picture, area, box) for h in held) if any(w.previews for w in self._wants.values()) else ()
         found = {}
         for name, wants in self._wants.items():
             chosen = _chosen(wants.frames, held)
@@ -339,8 +360,8 @@ class _OnePass:
                 frames=tuple(shown(sample, wants.pixels, wants.short_side) for sample in chosen),
                 times_ns=tuple(sample.time_ns for sample in chosen),
                 motion=motion if wants.motion else None,
-                previews=tuple(shown(sample, "rgb", PREVIEW_SHORT_SIDE) for sample in held) if wants.previews else (),
-                bars_contrast=contrast,
+                previews=previews if wants.previews else (),
+                surround=surround,
             )
         return found
 
@@ -358,6 +379,12 @@ class _OnePass:
             tuple(crop(luma) for _, luma in grid),
             tuple(Pair(p.time0_ns, p.time1_ns, crop(p.luma0), crop(p.luma1)) for p in self._pairs.cut(span)),
         )
+
+
+def _preview(picture: Picture, area: Box | None, box: Box) -> np.ndarray:
+    """RGB of `area` (None: all of the picture, which is `box`) by swscale: a seventh of the time of the exact area average."""
+    scale = min(1.0, PREVIEW_SHORT_SIDE / min(box.width, box.height))
+    return picture.rgb_at(area, max(1, round(box.width * scale)), max(1, round(box.height * scale)))
 
 
 def _chosen(frames: str, held: list[Held]) -> list[Held]:

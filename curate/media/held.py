@@ -1,14 +1,19 @@
 """Decoded samples of the open clip, one in each cell of the sample grid, held by reference within a cap on bytes."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from curate.clip import Box, Span
-from curate.media.bars import BarProfile, find_bars, profile
+from curate.media.active import find_margins
+from curate.media.bars import MAX_BLACK, BarProfile, profile
 from curate.media.picture import Picture
+from curate.samples import Surround
 
 HORIZON_S = 8.0  # how long after its end a clip may still be open, because a detector speaks late (cascade 4.3 s, TransNetV2 to 7.5)
+COLOUR_SHORT_SIDE = 4  # px: the colour of a bar
+CHROMA_SLACK = 12.0  # levels by which a channel of black may exceed its luma: chroma is coded in coarse steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,16 +69,34 @@ def _bar_profile(picture: Picture) -> BarProfile:
     return BarProfile(points.shape, picture.levels(points.rows), picture.levels(points.columns))
 
 
-def active_box(held: list[Held], displayed: tuple[int, int]) -> tuple[Box, float | None]:
-    """The active picture of a clip in displayed pixels, and the evidence for its bars (None: no bars found).
-
-    The whole frame where no sample is held.
-    """
+def active_box(held: list[Held], displayed: tuple[int, int]) -> tuple[Box, Surround]:
+    """The active picture of a clip in displayed pixels, and what lies around it. The whole frame where no sample is held."""
     width, height = displayed
     if not held:
-        return Box(0, 0, width, height), None
-    bars = find_bars([h.bars for h in held])
+        return Box(0, 0, width, height), Surround()
+    margins = find_margins([h.bars for h in held])
+    if margins.fill == "none":
+        return Box(0, 0, width, height), Surround()
     rows, cols = held[0].bars.shape
-    left, right = (-(-side * width // cols) for side in (bars.left, bars.right))
-    top, bottom = (-(-side * height // rows) for side in (bars.top, bars.bottom))
-    return Box(left, top, width - left - right, height - top - bottom), bars.contrast
+    left, right = (-(-side * width // cols) for side in (margins.left, margins.right))
+    top, bottom = (-(-side * height // rows) for side in (margins.top, margins.bottom))
+    box = Box(left, top, width - left - right, height - top - bottom)
+    softness = margins.softness * height / rows if margins.softness is not None else None
+    fill = _colour(held, box, displayed) if margins.fill == "flat" else margins.fill
+    return box, Surround(box, fill, margins.contrast, softness, margins.change, margins.likeness)
+
+
+def _colour(held: list[Held], box: Box, displayed: tuple[int, int]) -> Literal["black", "coloured"]:
+    """Whether the outer half of the thickest bar shows black, at the end of the clip where it is the flatter."""
+    width, height = displayed
+    right, bottom = width - box.x - box.width, height - box.y - box.height
+    strips = [
+        Box(0, 0, width, (box.y + 1) // 2),
+        Box(0, height - (bottom + 1) // 2, width, (bottom + 1) // 2),
+        Box(0, 0, (box.x + 1) // 2, height),
+        Box(width - (right + 1) // 2, 0, (right + 1) // 2, height),
+    ]
+    strip = max(strips, key=lambda s: s.width * s.height)
+    shown = [sample.picture.rgb(strip, COLOUR_SHORT_SIDE).reshape(-1, 3) for sample in (held[0], held[-1])]
+    flattest = min(shown, key=lambda rgb: float(rgb.std(axis=0).max()))
+    return "black" if float(np.median(flattest, axis=0).max()) <= MAX_BLACK + CHROMA_SLACK else "coloured"

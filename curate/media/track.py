@@ -5,11 +5,12 @@ that a small thing that moves changes some of them by a lot. With e the mean squ
 squared 8-bit levels, a frame is a duplicate when
 
     e < 0.5, no point by more than 40    a change that no eye and no flow field sees, or
-    e < min(1.2 * sqrt(E), E / 4)        a change small beside E, the usual change between the source's own pictures.
+    e < min(1.2 * sqrt(E), E / 4, 20)    a change small beside E, the usual change between the source's own pictures.
 
 E is the second largest e of the last four frames that were not duplicates. The second line is what a codec needs: it refines a
 repeated picture, or blends it with the next one, by an amount that grows with the motion around it (rms 0.2 to 4 levels at CRF 18
-to 35). E is forgotten after eight duplicates by the second line alone, for then the motion has slowed down, and at a cut.
+to 35). E is forgotten after eight duplicates by the second line alone, for then the motion has slowed down, and at a cut, after which it
+takes two changes to know it again: one alone may be the end of a flash.
 
 On 33 real clips shown each twice, 3:2 or on twos through x264, MPEG-4 and VP9 (26,220 repeats that stayed repeats) recall was 0.95 and
 precision 0.98; CRF 28 and 35 with a fast preset are the hard cases (0.91 and 0.70), the others lie at 0.96 and more.
@@ -22,12 +23,13 @@ import cv2
 import numpy as np
 
 from curate.clip import Span
-from curate.samples import Track
+from curate.samples import THUMB_SIZE, Track
 
 STILL_ENERGY = 0.5  # squared 8-bit levels
 STILL_PEAK = 40  # levels; a cursor that blinks changes one point by more, a codec 1 in 100 repeated pictures
 NOISE_FACTOR = 1.2  # levels
 NOISE_SHARE = 0.25
+MAX_NOISE = 20.0  # squared levels: flashes raise the usual change a hundredfold, and no codec's noise
 NUM_REFERENCES = 4
 MAX_QUIET_FRAMES = 8
 CUT_ENERGY = 1000.0  # squared 8-bit levels; and four times the largest of the references
@@ -50,6 +52,7 @@ class FrameTrack:
         self._frames: deque[_Frame] = deque()
         self._references: deque[float] = deque(maxlen=NUM_REFERENCES)
         self._num_quiet = 0
+        self._num_needed = 1
 
     def push(self, time_ns: int, lattice: np.ndarray, is_interlaced: bool) -> bool:
         """Takes uint8 (h, w) points of full-range luma, h and w the same for the whole source; True when the frame is a duplicate.
@@ -79,17 +82,25 @@ class FrameTrack:
     def cut(self, span: Span, rows: slice, cols: slice) -> Track:
         """The frames whose times lie in the span, their luma read inside `rows` and `cols` of the lattice.
 
-        The last frame ends with the span at the latest. `change` is NaN where there is no frame before of the same size.
+        The last frame ends with the span at the latest. `change` and `energy` are NaN where there is no frame before of the same size.
         """
         frames = [frame for frame in self._frames if frame.time_ns in span]
-        previous = next((frame for frame in reversed(self._frames) if frame.time_ns < span.start_ns), None)
-        change, mean, std = (np.full(len(frames), np.nan, np.float32) for _ in range(3))
+        before = next((frame for frame in reversed(self._frames) if frame.time_ns < span.start_ns), None)
+        earlier: list[tuple[tuple[int, ...], np.ndarray]] = []  # size of the lattice, and its points inside the crop
+        if before is not None:
+            earlier.append((before.lattice.shape, _crop(before.lattice, rows, cols)))
+        change, energy, energy2, mean, std = (np.full(len(frames), np.nan, np.float32) for _ in range(5))
+        thumbs = np.zeros((len(frames), *THUMB_SIZE), np.uint8)
         for i, frame in enumerate(frames):
-            points = _crop(frame.lattice, rows, cols)
+            size, points = frame.lattice.shape, _crop(frame.lattice, rows, cols)
             mean[i], std[i] = (float(value[0, 0]) for value in cv2.meanStdDev(points))
-            if previous is not None and previous.lattice.shape == frame.lattice.shape:
-                change[i] = cv2.norm(_crop(previous.lattice, rows, cols), points, cv2.NORM_L1) / points.size
-            previous = frame
+            if earlier and earlier[-1][0] == size:
+                change[i] = cv2.norm(earlier[-1][1], points, cv2.NORM_L1) / points.size
+                energy[i] = cv2.norm(earlier[-1][1], points, cv2.NORM_L2SQR) / points.size
+            if i > 1 and earlier[-2][0] == size:
+                energy2[i] = cv2.norm(earlier[-2][1], points, cv2.NORM_L2SQR) / points.size
+            thumbs[i] = _thumb(points)
+            earlier = [*earlier[-1:], (size, points)]
         end_ns = span.end_ns
         if frames and frames[-1].end_ns is not None:
             end_ns = min(frames[-1].end_ns, end_ns)
@@ -101,6 +112,9 @@ class FrameTrack:
             luma_mean=mean,
             luma_std=std,
             is_interlaced=np.array([frame.is_interlaced for frame in frames], bool),
+            energy=energy,
+            energy2=energy2,
+            thumbs=thumbs,
         )
 
     def forget_before(self, time_ns: int) -> None:
@@ -120,19 +134,29 @@ class FrameTrack:
             return True
         if self._references and energy > max(CUT_ENERGY, CUT_RATIO * max(self._references)):
             self._references.clear()
+            self._num_needed = 2  # the next one alone may be the end of a flash
         else:
             self._references.append(energy)
         return False
 
     def _noise_limit(self) -> float:
         """Squared levels that a codec may add to a repeated picture, judged by what the source's own pictures change."""
-        if not self._references:
+        if len(self._references) < self._num_needed:
             return 0.0
         usual = sorted(self._references)[-2:][0]
-        return min(NOISE_FACTOR * usual**0.5, NOISE_SHARE * usual)
+        return min(NOISE_FACTOR * usual**0.5, NOISE_SHARE * usual, MAX_NOISE)
 
 
 def _crop(lattice: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
     # A source that changes its size may leave nothing of a frame inside a crop that was made for the other size.
     points = lattice[rows, cols]
     return points if points.size else lattice
+
+
+def _thumb(points: np.ndarray) -> np.ndarray:
+    """uint8 `THUMB_SIZE`: by a whole number of points to a cell where there are enough, for that is three times as fast."""
+    rows, cols = THUMB_SIZE
+    height, width = (side // cells * cells or side for side, cells in zip(points.shape, THUMB_SIZE, strict=True))
+    inner = points[:height, :width]
+    shrinks = height >= rows and width >= cols
+    return cv2.resize(inner, (cols, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

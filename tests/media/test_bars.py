@@ -81,6 +81,9 @@ CASES = {
     "windowbox": ({"top": 50, "bottom": 50, "left": 90, "right": 90}, 23),
     "windowbox, noise, crf 35": ({"top": 60, "bottom": 60, "left": 150, "right": 150, "noise": 3.0}, 35),
     "one bar": ({"top": 60, "bottom": 0}, 23),
+    "letterbox, level 30": ({"top": 30, "bottom": 30, "level": 30}, 28),
+    "letterbox, grey": ({"top": 46, "bottom": 46, "level": 128}, 28),
+    "pillarbox, white": ({"top": 0, "bottom": 0, "left": 80, "right": 80, "level": 255}, 33),
 }
 
 
@@ -102,6 +105,60 @@ def test_an_edge_softened_by_scaling_leaves_no_dark_line(clips: dict[str, Clip])
     assert rows[bars.top] > 0.8 * rows[bars.top + 4]
     assert rows[-1 - bars.bottom] > 0.8 * rows[-5 - bars.bottom]
     assert found(plain) == Bars()
+
+
+def test_a_picture_darker_than_its_bars_has_bars(clips: dict[str, Clip], tmp_path: Path) -> None:
+    pictures = framed([levels(night(picture.astype(float))) for picture in clips["bigbuckbunny"]], 40, 40, level=28)
+    assert np.median(pictures[0][40:-40]) < 28
+    assert_bars(found(encoded(pictures, tmp_path, 26)), 40, 40, 0, 0)
+
+
+@pytest.mark.parametrize("blur", [3.0, 6.0])
+def test_soft_edges_are_cut_off_whole_and_their_width_is_told(clips: dict[str, Clip], tmp_path: Path, blur: float) -> None:
+    sharp = framed(clips["bikes"], 46, 46)
+    soft = []
+    for picture in clips["bikes"]:
+        weight = np.zeros((HEIGHT, WIDTH), np.float32)
+        weight[46:-46] = 1
+        soft.append(levels(picture * cv2.GaussianBlur(weight, (0, 0), blur)))
+    bars = found(encoded(soft, tmp_path, 23))
+    # Nine tenths of the height are reached 1.28 deviations inside the middle of a blurred edge.
+    for side in (bars.top, bars.bottom):
+        assert 0.5 * blur <= side - 46 <= 2.5 * blur + 2
+    assert (bars.left, bars.right) == (0, 0)
+    # Between 20 and 50 % of a Gaussian edge lie 0.84 deviations.
+    assert bars.softness == pytest.approx(2 * 0.84 * blur, rel=0.3)
+    plain = found(encoded(sharp, tmp_path, 23)).softness
+    assert plain is not None and plain < 2.2
+
+
+def ledge(picture: np.ndarray) -> np.ndarray:
+    """A dark table edge along the bottom: level 14, with the grain of a real surface."""
+    grain = np.random.default_rng(3).normal(0, 4, picture.shape)
+    return np.where(np.arange(HEIGHT)[:, None] > HEIGHT - 40, 18 + grain, picture)
+
+
+def sky(picture: np.ndarray) -> np.ndarray:
+    """Burnt-out sky that ends in a level horizon."""
+    return np.where(np.arange(HEIGHT)[:, None] < 70, 255, picture)
+
+
+def wall(picture: np.ndarray) -> np.ndarray:
+    """A light wall to the left of a door post."""
+    return np.where(np.arange(WIDTH) < 90, 190, picture)
+
+
+@pytest.mark.parametrize("look", [ledge, sky, wall])
+def test_a_flat_thing_on_one_side_is_no_bar(clips: dict[str, Clip], tmp_path: Path, look: Callable[[np.ndarray], np.ndarray]) -> None:
+    for clip in clips.values():
+        assert found(encoded([levels(look(picture.astype(float))) for picture in clip], tmp_path, 26)) == Bars()
+
+
+def test_a_plain_box_on_a_plain_ground_is_a_drawing(tmp_path: Path) -> None:
+    pictures = [np.full((HEIGHT, WIDTH), 230, np.uint8) for _ in range(6)]
+    for picture in pictures:
+        picture[60:-60, 110:-110] = 90
+    assert found(encoded(pictures, tmp_path, 23)) == Bars()
 
 
 def test_subtitles_in_the_lower_bar_leave_the_bar(clips: dict[str, Clip], tmp_path: Path) -> None:

@@ -156,8 +156,32 @@ def test_statistics_are_those_of_the_pixels_inside_the_crop() -> None:
     np.testing.assert_allclose(cut.luma_mean, inside[2:5].mean(axis=(1, 2)), rtol=1e-5)
     np.testing.assert_allclose(cut.luma_std, inside[2:5].std(axis=(1, 2)), rtol=1e-5)
     np.testing.assert_allclose(cut.change, np.abs(np.diff(inside, axis=0)).mean(axis=(1, 2))[1:4], rtol=1e-5)
+    np.testing.assert_allclose(cut.energy, np.square(np.diff(inside, axis=0)).mean(axis=(1, 2))[1:4], rtol=1e-5)
+    np.testing.assert_allclose(cut.energy2[2], np.square(inside[4] - inside[2]).mean(), rtol=1e-5)
+    # Two frames before the clip's second frame lies another shot.
+    assert np.isnan(cut.energy2[:2]).all()
     assert cut.is_interlaced.tolist() == [False, True, False]
     assert [cut.change.dtype, cut.luma_mean.dtype, cut.is_duplicate.dtype] == [np.float32, np.float32, bool]
+
+
+def test_thumbs_are_means_of_the_cells_inside_the_crop() -> None:
+    rng = np.random.default_rng(2)
+    lattice = rng.integers(0, 256, (94, 165), dtype=np.uint8)
+    track = FrameTrack()
+    for i in range(2):
+        track.push(i, lattice, False)
+    (thumb, _) = track.cut(Span(0, 2), slice(2, 94), slice(0, 162)).thumbs
+    cells = lattice[2:92, :160].reshape(18, 5, 32, 5).mean(axis=(1, 3))
+    assert (thumb.shape, thumb.dtype) == ((18, 32), np.uint8)
+    assert np.abs(thumb - cells).max() <= 0.51
+    few = track.cut(Span(0, 2), slice(0, 10), slice(0, 20)).thumbs
+    assert few.shape == (2, 18, 32)
+
+
+def test_flashes_leave_no_repeats_of_the_slow_pictures_between_them(films: dict[str, list[np.ndarray]]) -> None:
+    slow = films["bigbuckbunny"][-25:]
+    lumas = [cv2.convertScaleAbs(luma, alpha=1, beta=80 if i % 6 == 3 else 0) for i, luma in enumerate(slow)]
+    assert duplicates(lumas).mean() <= 0.1
 
 
 def test_change_is_unknown_only_where_nothing_comes_before() -> None:

@@ -277,33 +277,11 @@ def test_interlaced_share_is_counted() -> None:
     assert row["synthetic_interlaced_share"] == 0.25
 
 
-@pytest.mark.parametrize(
-    ("box", "kind", "share"),
-    [
-        (Box(0, 45, 640, 270), "letterbox", 0.25),
-        (Box(80, 0, 480, 360), "pillarbox", 0.25),
-        (Box(160, 90, 320, 180), "windowbox", 0.75),
-        (Box(0, 36, 640, 324), "letterbox", 0.1),
-    ],
-)
-def test_bars_have_a_kind_a_share_and_their_contrast(box: Box, kind: str, share: float) -> None:
-    row = score(bare_clip(track_of([False] * 48), box=box, bars_contrast=120.0))
-    assert row["synthetic_has_bars"] is True
-    assert (row["synthetic_bars"], row["synthetic_bars_contrast"]) == (kind, 120.0)
-    assert row["synthetic_bars_share"] == pytest.approx(share)
-
-
-def test_no_bars_are_none_and_not_missing() -> None:
-    row = score(bare_clip(track_of([False] * 48)))
-    assert (row["synthetic_has_bars"], row["synthetic_bars"], row["synthetic_bars_share"]) == (False, "none", 0)
-    assert row["synthetic_bars_contrast"] is None
-
-
 def test_what_cannot_be_told_is_null_with_a_fault(clips: dict[str, Frames]) -> None:
     row = score(bare_clip(track_of([False])))
     lacking = {name for name, value in row.items() if value is None}
     assert {"synthetic_is_still", "synthetic_still_change", "synthetic_is_black", "synthetic_effective_fps"} <= lacking
-    assert {fault.kind for fault in row["faults"]} == {"TooFewSamples", "TooFewFrames"}
+    assert {fault.kind for fault in row["faults"]} == {"TooFewSamples", "TooFewFrames", "NoThumbs"}
 
 
 def test_thresholds_are_parameters_with_ranges(clips: dict[str, Frames], encoded: Encode) -> None:
