@@ -18,7 +18,7 @@ BARS_COLUMNS = {
         pa.string(), "", "what the bars show: none, black, coloured (any other flat colour), blurred (the picture, enlarged) or mixed"
     ),
     "synthetic_bars_likeness": Column(
-        pa.float32(), "", "correlation of blurred margins with the picture enlarged; null without blurred margins", -1, 1
+        pa.float32(), "1", "correlation of blurred margins with the picture enlarged; null without blurred margins", -1, 1
     ),
     "synthetic_bars_soft": Column(pa.bool_(), "", "the bars' edges are soft: synthetic_bars_softness reaches bars_soft_px"),
     "synthetic_bars_softness": Column(
