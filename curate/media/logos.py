@@ -8,9 +8,18 @@ Where the camera moves that is enough, since nothing else stands still. Before a
 drawing have and optics rarely do is left to tell by: strokes so thin that the second derivative is large for the first (`sharpness`, at
 most 1.4 for the strongest groups of real scenes, 1.2 to 3 for logos), and a place within the usual margin. Such a group is worth
 `FIXED_WORTH` of what it were before a moving camera; a faint, soft or textured logo is missed there.
+
+Small lettering is cut to two or three rows of pixels, of which only the upper and lower edges are left: a sharpness that no lens gives
+(above 3.5), or being most of what stands in the picture, then speaks for it in place of edges in all directions.
+
+The same is looked for in colour (`find_colour_logos`), in small RGB samples: a coloured mark over a grey or a differently coloured scene
+stands there alone, also before a fixed camera, and where luma hardly differs. Only near a corner, since many scenes hold one thing of a
+bright colour. A mark of one colour on a scene full of it is missed.
+
+Numbers were chosen on the tuning half of benchmarks/flags (120 logos, 1521 cases without).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -28,14 +37,26 @@ MIN_WIDTH, MAX_WIDTH, MAX_HEIGHT = 0.025, 0.45, 0.4  # of the picture's side
 MAX_FIXED_AREA = 0.04  # of the picture, before a fixed camera
 UNEVEN, EVEN = 0.1, 0.5  # evenness: lines of one direction, edges in all directions
 COMPANY = 0.25  # company that spoils a group
-MOVING_CAMERA, FIXED_CAMERA = 0.06, 0.16  # share of the scene that stands
+MOVING_CAMERA, FIXED_CAMERA = 0.1, 0.25  # share of the scene that stands, over the grid and the pairs
 MIN_MOVING, QUIET_WORTH = 0.5, 0.5  # of the ring; before a moving camera a clear sky or a blurred wall may seem to stand
 CORNER = 0.25  # a group's middle lies this near a corner (of the side)
 INNER_WORTH, FEW, MOST = 0.25, 0.04, 0.25  # of a group elsewhere, if it is most of what stands in the picture
 MAX_MARGIN_X, MAX_MARGIN_Y = 0.1, 0.16  # of the side
 SOFT, SHARP, SOFT_WORTH = 1.4, 1.8, 0.5
 FIXED_WORTH = 0.16
+RESTING_WORTH = 0.5  # before a fixed camera, where nothing moves on one side of the group
+LENS, DRAWN, FEW_EDGES = 3.5, 4.5, 25  # sharpness; points that are enough for strokes sharper than a lens makes them
+ALONE, ALL_ALONE, ALONE_WORTH = 0.3, 0.6, 0.8  # dominance that stands in for evenness, if it is not quite one of parallel lines
 SAME_WORTH = 0.4
+NO_INNER = 0.16  # standing share of the whole scene from which only groups near a corner are looked at
+
+COLOUR_HEIGHTS = (1.5, 3.0, 6.0, 12.0, 24.0)
+COLOUR_WORTH = 0.8  # brings the strength of colour to the threshold of luma
+COLOUR_MOVING_CAMERA, COLOUR_FIXED_CAMERA = 0.06, 0.16  # what follows is for colour what its namesake is for luma
+COLOUR_UNEVEN, COLOUR_EVEN, COLOUR_ALONE, COLOUR_ALL_ALONE = 0.05, 0.4, 0.5, 0.8
+COLOUR_QUIET = 0.45
+COLOUR_FIXED, COLOUR_FIXED_AREA, COLOUR_RESTING = 0.25, 0.011, 0.02
+COLOUR_SOFT, COLOUR_SHARP, COLOUR_SOFT_WORTH = 1.0, 1.6, 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,7 @@ class Group:
     area       of its box, share of the picture's
     place      distance of its middle from the nearest corner, the larger of the two in shares of the side
     has_margin whether it lies as near to the rim as logos do
+    is_colour  whether it stands in colour, in small samples, rather than in luma
     """
 
     box: Box
@@ -67,26 +89,65 @@ class Group:
     area: float
     place: float
     has_margin: bool
+    is_colour: bool = False
 
     @property
     def worth(self) -> float:
         """Levels per pixel."""
-        shape = _ramp(self.evenness, UNEVEN, EVEN) * min(1.0, self.num_edges / ALL_EDGES) * max(0.0, 1.0 - self.company / COMPANY)
-        is_placed = self.place <= CORNER and self.has_margin
+        shape, moving, fixed = self._colour() if self.is_colour else self._luma()
+        cameras = (COLOUR_MOVING_CAMERA, COLOUR_FIXED_CAMERA) if self.is_colour else (MOVING_CAMERA, FIXED_CAMERA)
+        share = _ramp(self.standing, *cameras)
+        return self.strength * shape * max(0.0, 1.0 - self.company / COMPANY) * (share * fixed + (1.0 - share) * moving)
+
+    @property
+    def is_placed(self) -> bool:
+        return self.place <= CORNER and self.has_margin
+
+    def _luma(self) -> tuple[float, float, float]:
+        """What its shape is worth, and its place before a moving and before a fixed camera."""
+        alone = ALONE_WORTH * _ramp(self.dominance, ALONE, ALL_ALONE) * _ramp(self.evenness, 0.03, 0.1)
+        drawn = _ramp(self.sharpness, LENS, DRAWN) * _ramp(self.evenness, 0.0, 0.1)
+        enough = FEW_EDGES if self.sharpness > LENS else ALL_EDGES
+        shape = max(_ramp(self.evenness, UNEVEN, EVEN), drawn, alone) * min(1.0, self.num_edges / enough)
         ring = 1.0 if self.moving >= MIN_MOVING else QUIET_WORTH
-        moving = ring if is_placed else ring * INNER_WORTH * _ramp(self.dominance, FEW, MOST)
-        fixed = FIXED_WORTH * max(SOFT_WORTH, _ramp(self.sharpness, SOFT, SHARP)) if is_placed and self.area <= MAX_FIXED_AREA else 0.0
-        share = _ramp(self.standing, MOVING_CAMERA, FIXED_CAMERA)
-        return self.strength * shape * (share * fixed + (1.0 - share) * moving)
+        moving = ring if self.is_placed else ring * INNER_WORTH * _ramp(self.dominance, FEW, MOST)
+        fixed = FIXED_WORTH * max(SOFT_WORTH, _ramp(self.sharpness, SOFT, SHARP)) * (RESTING_WORTH if self.moving <= 0 else 1.0)
+        return shape, moving, fixed if self.is_placed and self.area <= MAX_FIXED_AREA else 0.0
+
+    def _colour(self) -> tuple[float, float, float]:
+        alone = ALONE_WORTH * _ramp(self.dominance, COLOUR_ALONE, COLOUR_ALL_ALONE) * _ramp(self.evenness, 0.03, 0.1)
+        shape = max(_ramp(self.evenness, COLOUR_UNEVEN, COLOUR_EVEN), alone) * min(1.0, self.num_edges / ALL_EDGES)
+        # Nothing is worth anything elsewhere: scenes hold one thing of a bright colour often enough.
+        moving = (1.0 if self.moving >= MIN_MOVING else COLOUR_QUIET) if self.is_placed else 0.0
+        soft = max(COLOUR_SOFT_WORTH, _ramp(self.sharpness, COLOUR_SOFT, COLOUR_SHARP))
+        fixed = COLOUR_FIXED * soft * (RESTING_WORTH if self.moving <= COLOUR_RESTING else 1.0)
+        return COLOUR_WORTH * shape, moving, fixed if self.is_placed and self.area <= COLOUR_FIXED_AREA else 0.0
 
 
 def find_logos(still: Standing, others: Sequence[Box] = ()) -> list[Group]:
-    """Groups by worth, the best first, none over another, none that mostly lies in one of `others` (overlays of another kind).
+    """Groups by worth, the best first, none over another, none that mostly lies in one of `others` (overlays of another kind)."""
+    return best_groups(_groups(still, HEIGHTS), others)
+
+
+def find_colour_logos(colours: Sequence[Standing], shape: Sequence[int]) -> list[Group]:
+    """Groups in colour (`curate.media.standing.standing_colours`), in no order; boxes in pixels of samples of `shape` (H, W)."""
+    found = []
+    for colour in colours:
+        down, across = shape[0] / colour.edges.shape[0], shape[1] / colour.edges.shape[1]
+        for group in _groups(colour, COLOUR_HEIGHTS):
+            x, y = round(group.box.x * across), round(group.box.y * down)
+            x1, y1 = round((group.box.x + group.box.width) * across), round((group.box.y + group.box.height) * down)
+            found.append(replace(group, box=Box(x, y, x1 - x, y1 - y), is_colour=True))
+    return found
+
+
+def best_groups(groups: Iterable[Group], others: Sequence[Box] = ()) -> list[Group]:
+    """As `find_logos` promises.
 
     The strongest edges of a logo are worth most, but do not span it: its box holds all groups there of `SAME_WORTH` of the best or more.
     """
     chosen: list[Group] = []
-    for group in sorted(_groups(still), key=lambda g: (-g.worth, g.box.y, g.box.x, g.box.width)):
+    for group in sorted(groups, key=lambda g: (-g.worth, g.box.y, g.box.x, g.box.width)):
         if group.worth <= 0 or any(_covers(box, group.box) for box in others):
             continue
         place = next((k for k, better in enumerate(chosen) if _covers(better.box, group.box)), None)
@@ -97,14 +158,14 @@ def find_logos(still: Standing, others: Sequence[Box] = ()) -> list[Group]:
     return chosen
 
 
-def _groups(still: Standing) -> Iterator[Group]:
+def _groups(still: Standing, heights: Sequence[float]) -> Iterator[Group]:
     """Groups that are small enough for a logo and do not touch the picture's rim."""
     height, width = still.edges.shape
     unit = min(height, width) / UNIT_SIDE
     down, across = round(REACH_Y * unit), round(REACH_X * unit)
     kernel = np.ones((2 * down + 1, 2 * across + 1), np.uint8)
     measure = _Measure(still, unit)
-    for level in HEIGHTS:
+    for level in heights:
         mask = (still.edges > level).view(np.uint8)
         if cv2.countNonZero(mask) < MIN_EDGES * unit:
             break
@@ -125,7 +186,7 @@ class _Measure:
     def __init__(self, still: Standing, unit: float) -> None:
         self._still, self._unit = still, unit
         self._moving, self._scene = Sums(still.moving), SceneStands(still)
-        self.is_fixed = still.scene_share > FIXED_CAMERA
+        self.is_fixed = still.scene_share > NO_INNER
         self._all_edges = max(1.0, float(still.edges.sum()))
         self._laplacian = np.abs(cv2.Laplacian(still.level, cv2.CV_32F))
 

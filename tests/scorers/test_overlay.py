@@ -81,6 +81,21 @@ def test_a_translucent_logo_survives_coding_and_its_box_is_in_the_sources_pixels
     assert np.abs(np.subtract(row["overlay_logo_box"], LOGO)).max() <= 6
 
 
+def test_a_mark_that_luma_hardly_shows_is_found_by_its_colour(travelling, tmp_path):
+    x, y, width, height = LOGO
+    luma_weights = np.float32([0.299, 0.587, 0.114])
+    made = [p.copy() for p in travelling]
+    for picture in made:
+        part = picture[y : y + height, x : x + width]
+        part[:] = np.clip((part @ luma_weights)[:, :, None] + np.float32([90, -33, -66]), 0, 255)
+    clip = clip_of(footage.write_video(tmp_path / "a.mp4", made))
+    row = score(clip)
+    assert flags(row) == {"logo"}
+    assert np.abs(np.subtract(row["overlay_logo_box"], LOGO)).max() <= 14  # the colour samples are 3.75 times smaller
+    in_luma = score(replace(clip, previews=()))["overlay_logo_strength"]
+    assert in_luma < 0.5 * row["overlay_logo_strength"]
+
+
 def test_bars_around_the_picture_move_the_box_along(travelling, tmp_path):
     row = score(clip_of(footage.write_video(tmp_path / "a.mp4", footage.bars(marked(travelling, 0.8), 640, 480))))
     assert "logo" in flags(row)
