@@ -46,8 +46,8 @@ def decord_decode(path: str, threads: int) -> int:
     return len(reader)
 
 
-def one_pass(path: str, threads: int, decoder: str = "pyav") -> int:
-    """The scan with motion, quality and synthetic."""
+def one_pass(path: str, threads: int, decoder: str = "pyav", names: tuple[str, ...] = ("motion", "quality", "synthetic")) -> int:
+    """The scan with motion, quality and synthetic, or other scorers that need no model."""
     import cv2
 
     from curate.config import Clips, Decode, Sampling
@@ -57,7 +57,7 @@ def one_pass(path: str, threads: int, decoder: str = "pyav") -> int:
     from curate.sources import Source
 
     cv2.setNumThreads(1)
-    scorers = {name: load(name)() for name in ("motion", "quality", "synthetic")}
+    scorers = {name: load(name)() for name in names}
     scores = {name: scorer.open(None) for name, scorer in scorers.items()}
     settings = Pass(Decode(decoder=decoder, threads=threads), Sampling(), Shots(), Clips())
     report = ScanReport()
@@ -82,9 +82,11 @@ def scenedetect_command(path: str, *options: str) -> int:
 
 
 BARE = "bare decoding (PyAV)"
+FLAGS = ("motion", "quality", "synthetic", "overlay", "footage", "damage", "provenance")
 JOBS = {
     BARE: lambda path, threads: bare_decode(path, threads),
     "curate, one pass": lambda path, threads: one_pass(path, threads),
+    "curate, every flag": lambda path, threads: one_pass(path, threads, names=FLAGS),
     "scenedetect command": lambda path, _threads: scenedetect_command(path),
     "scenedetect command, PyAV backend": lambda path, _threads: scenedetect_command(path, "-b", "pyav"),
     "bare decoding (decord)": lambda path, threads: decord_decode(path, threads),

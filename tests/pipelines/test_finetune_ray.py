@@ -17,7 +17,7 @@ from svd_builders import tiny_model
 from svd_training import DEFAULTS, films_manifest
 
 from curate.errors import ConfigError
-from curate.manifest import files
+from curate.manifest.lock import LOCK_NAME, locked
 from curate.svd.checkpoint import load_model
 from curate.svd.log import read_rows
 from curate.svd.settings import Finetune, parse_finetune
@@ -104,8 +104,8 @@ def test_a_workers_error_arrives_as_it_is_and_is_not_tried_again(base: dict[str,
     with pytest.raises(ConfigError, match=r"^out=.* is not empty and holds no fine-tune \(notes.txt\); name a new or an empty folder$"):
         finetune(parse_finetune(given), said)
     assert "restart" not in said.getvalue()
-    with files.locked(tmp_path):
-        assert [path.name for path in tmp_path.iterdir() if path.name != files.LOCK_NAME] == ["notes.txt"]
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir() if path.name != LOCK_NAME] == ["notes.txt"]
 
 
 @pytest.mark.slow
