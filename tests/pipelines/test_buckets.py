@@ -130,6 +130,7 @@ def test_a_bucket_that_is_not_there_is_said_before_work_starts(tmp_path: Path, v
         go(tmp_path, videos, "s3://no-such-bucket/out")
 
 
+@pytest.mark.slow
 def test_a_publication_that_was_cut_short_comes_to_its_end(
     tmp_path: Path, videos: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,7 @@ def test_the_manifest_opens_in_pandas_with_every_source_and_reason(reference):
         assert abs(own["duration_s"].sum() - sources.loc[key, "decoded_s"]) < 0.5, key
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ray_writes_the_same_bytes_as_the_local_engine(configured, reference, workers, tmp_path):
     run(configured("ray", "engine=ray", f"workers={workers}", "max_failed_fraction=0.5"))
     assert digests(tmp_path / "ray") == digests(reference)

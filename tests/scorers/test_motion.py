@@ -368,6 +368,7 @@ REAL_CLIPS: dict[str, tuple[int, Fraction]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_six_real_clips_move_as_fast_after_another_encoder_rate_and_size(shared_data: Path) -> None:
     found: dict[str, float] = {}

@@ -292,6 +292,7 @@ def test_thresholds_are_parameters_with_ranges(clips: dict[str, Frames], encoded
         Scorer(still_change=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_footage_is_what_it_is(shared_data: Path) -> None:
     """Without cuts inside: fixed cameras that see something live, a film with repeated frames, fades of slides, a screen recording."""

@@ -87,6 +87,7 @@ def test_an_empty_source_has_no_transition():
     assert network().finish(0) == []
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_cuts_checked_by_eye_are_found_in_a_real_edited_film(shared_data, decode_tiny, detect):
     times_s, frames = decode_tiny(shared_data / "videos" / "nasa_13013.mp4", (48, 27))

@@ -177,6 +177,7 @@ def test_the_comparison_sees_another_seed(clips: CuratedClips, unbroken: Path, t
     assert _trained(clips, tmp_path, steps=1, seed=4)[0] != _rows(unbroken)[0]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(clips: CuratedClips, unbroken: Path, tmp_path: Path) -> None:
     fork, rng, num_kills = multiprocessing.get_context("fork"), random.Random(2), 0
     while num_kills < 3:

@@ -61,6 +61,7 @@ def test_frames_are_those_of_the_clips(pictures: torch.Tensor) -> None:
     assert float(pictures.float().std(dim=0).mean()) > 10  # many pictures, not one
 
 
+@pytest.mark.slow
 def test_the_vae_learns_to_give_pictures_back(pictures: torch.Tensor) -> None:
     small = pictures[:16, :, ::2, ::2]
     vae = tiny_vae(0)
