@@ -97,8 +97,8 @@ def by_spool(url: str) -> Any:
 
 
 MODES: dict[str, Callable[[str], Any]] = {
-    "by range, 4 MiB ahead": functools.partial(remote.open_remote, spool_gb=1.0),
-    "by range, 1 MiB ahead": functools.partial(by_range, block_mb=1, num_blocks=32),
+    "by range, 1 MiB ahead": functools.partial(remote.open_remote, spool_gb=1.0),
+    "by range, 4 MiB ahead": functools.partial(by_range, block_mb=4, num_blocks=8),
     "by range, 16 MiB ahead": functools.partial(by_range, block_mb=16, num_blocks=3),
     "fsspec's default": by_default,
     "copied first": by_spool,

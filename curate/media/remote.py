@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 from curate.errors import SourceError
 from curate.sources.retry import retried
 
-BLOCK_BYTES, MAX_BLOCKS = 4 * 2**20, 8
+BLOCK_BYTES, MAX_BLOCKS = 2**20, 32
 COPY_BYTES = 2**20
 SPOOL_GB = 50.0  # the default of limits.spool_gb
 
