@@ -7,10 +7,13 @@ A worker that hangs is ended once its note has not been touched for `stall_s`; o
 its last words in the note. Both then count as deaths.
 
 A task that answers with a `Split` waits for the others without a worker; they go to the front of the queue.
+
+A cluster that is lost (its head, or the node of the driver) ends the run with an error; what is committed stays, and the next run goes on.
 """
 
 import logging
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -19,6 +22,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curate.errors import ConfigError, CurateError
 from curate.models import Forward, ModelSpec, load_model
@@ -27,6 +31,7 @@ from pipelines.events import Event, Report, WorkerDied
 from pipelines.work import Split, Task, Work
 
 POLL_S = 0.25
+HEAD_POLL_S, HEAD_LOST_S = 5.0, 30.0  # a head that is started again keeps its jobs; Ray itself ends a process after 60 s without one
 TORCH_MODELS = (
     "clip_image",
     "clip_text",
@@ -151,14 +156,42 @@ class _Waiting:
     num_left: int
 
 
+class _Head:
+    """The head of the cluster, which must answer now and then: Ray says nothing for a minute and then ends the process."""
+
+    def __init__(self) -> None:
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._address = (host, int(port))
+        self._asked = self._heard = time.monotonic()
+
+    def check(self) -> None:
+        """Raises `CurateError` once the head has not answered for `HEAD_LOST_S`."""
+        now = time.monotonic()
+        if now - self._asked < HEAD_POLL_S:
+            return
+        self._asked = now
+        try:
+            socket.create_connection(self._address, timeout=1.0).close()
+            self._heard = now
+        except OSError as error:
+            if now - self._heard >= HEAD_LOST_S:
+                raise _lost(f"its head at {self._address[0]}:{self._address[1]} does not answer ({error})") from error
+
+
+def _lost(what: str) -> CurateError:
+    return CurateError(f"the Ray cluster was lost: {what}. What is done is kept: start the same command again to go on")
+
+
 class _Run:
     """The driver's side: who works on what, who died, and what is left."""
 
     def __init__(self, work: Work, report: Report, workers: int, settings: RaySettings) -> None:
         self._work, self._report, self._workers, self._max_attempts = work, report, workers, settings.max_attempts
         self._stall_s, self._worker_gb = settings.stall_s, settings.worker_gb
-        self._inbox: Any = ray.remote(num_cpus=0)(_Inbox).remote()
-        self._deaths: Counter[tuple[str, str]] = Counter()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._inbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Inbox).remote()
+        self._head = _Head()
+        self._deaths: Counter[tuple[str, str | None]] = Counter()  # by task and the source that the worker was at, None before the first
         self._queue: deque[Task] = deque()
         self._running: dict[Any, tuple[Any, Task]] = {}
         self._idle: list[Any] = []
@@ -175,6 +208,7 @@ class _Run:
             for ref in done:
                 self._settle(ref)
             self._end_stalled()
+            self._head.check()
             self._give()
         self._drain()
 
@@ -229,19 +263,28 @@ class _Run:
 
     def _bury(self, task: Task, error: Exception, ended: str | None) -> None:
         """Puts the dead worker's shard back, without the source it died on once that one has had its attempts."""
-        key = self._work.notes.read(task.name)
-        if key is None:
-            raise CurateError(f"a worker died before it began on anything of shard {task.name}: {_first_line(error)}")
+        notes = self._work.notes
+        key, last_words = notes.read(task.name), notes.reason(task.name)
+        notes.remove(task.name)  # the next worker may die before it leaves its own
         self._deaths[task.name, key] += 1
+        attempt = self._deaths[task.name, key]
         died = "out of memory" if isinstance(error, OutOfMemoryError) else "the worker process died (crash in a decoder, or killed)"
-        reason = ended or self._work.notes.reason(task.name) or died
-        self._report(WorkerDied(key, reason, self._deaths[task.name, key], self._max_attempts))
-        if self._deaths[task.name, key] >= self._max_attempts:
-            task = task.without(key, reason)
+        reason = ended or last_words or died
         self._queue.appendleft(task)
+        if key is None:
+            if attempt >= self._max_attempts:
+                raise CurateError(f"{attempt} workers died before they began on anything of shard {task.name}: {_first_line(error)}")
+            return
+        self._report(WorkerDied(key, reason, attempt, self._max_attempts))
+        if attempt >= self._max_attempts:
+            self._queue[0] = task.without(key, reason)
 
     def _drain(self) -> None:
-        for event in ray.get(self._inbox.take.remote()):
+        try:
+            events = ray.get(self._inbox.take.remote())
+        except RayActorError as error:
+            raise _lost("its processes on this machine are gone") from error
+        for event in events:
             self._report(event)
 
 
