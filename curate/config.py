@@ -246,6 +246,7 @@ class Config(Section):
     shard_sources: int = Field(16, ge=1, le=100_000, description="sources in a shard, the unit of commit and resume")
     limit_sources: int | None = Field(None, ge=1, description="only so many sources, chosen by seed; null takes all")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="chooses the sources of limit_sources and of `curate plan`")
+    relist: bool = Field(False, description="list the input anew also where an unfinished run left its listing; a finished run leaves none")
     max_attempts: int = Field(2, ge=1, le=100, description="times a source may kill its worker before it is quarantined")
     max_failed_fraction: float = Field(
         0.1, ge=0, le=1, description="a run where more of the sources fail exits with an error", json_schema_extra={"unit": "fraction"}

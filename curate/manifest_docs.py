@@ -40,6 +40,7 @@ Each Parquet field carries its `unit`, `description`, `low` and `high` as field 
       */_checksums.json             SHA-256 of the parts
       shards/index.parquet          which source belongs to which shard
       shards/index.json             SHA-256 of the index as it is and as it was before
+      shards/listing.json           which listing the index holds; there while a run is unfinished
       shards/00000/                 the ledger: one folder a shard
         sources.parquet             one row a source of the shard
         clips.parquet               one row a clip: keys and spans

@@ -3,13 +3,14 @@
     list sources -> index (fixed shards) -> what is missing -> engine: scan, score, commit shard by shard -> decide -> summary
 
 Started again, it does only what is missing: shards that are not complete, scorers that are new or changed, sources that are new or have
-changed. A change that would need another pass is refused with what to do.
+changed. A run that was not finished goes on with the listing it made; once finished, the next one lists anew. A change that would need
+another pass is refused with what to do.
 """
 
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,18 @@ from curate.decide.decide import decide, last_config_text
 from curate.decide.skip import skip_rules
 from curate.errors import ConfigError, ManifestError
 from curate.manifest import Manifest, Run, differences, files, versions
+from curate.manifest import listing as listed
 from curate.models import Models, ResolvedWeights, resolve
 from curate.report.summary import Summary
 from curate.scan import PASS_VERSION, Pass
 from curate.shots.params import check_detector
-from curate.sources import ListingNotes, Source, list_sources, select
+from curate.sources import ListingNotes, Source, is_list, listing, select
+from curate.sources.lists import local_path
+from curate.sources.retry import explained
+from curate.sources.storage import identities
 from pipelines.events import SourceDone
 from pipelines.parts import remove_scratch
-from pipelines.progress import Progress
+from pipelines.progress import ListingProgress, Progress
 from pipelines.shard import ShardTask, ShardWork
 from pipelines.work import WORK_FOLDER
 
@@ -45,6 +50,8 @@ PACKAGES = (
     "ray",
     "decord",
 )
+
+STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,56 @@ class _Prepared:
 
 def run(config: Config) -> RunResult:
     """Runs the job that the configuration describes; raises `CurateError` for what the user can mend before any video is opened."""
+    return _run(config, lists=True)
+
+
+def retry(folder: str, words: Sequence[str] = (), reason: str | None = None) -> RunResult:
+    """Does the shards with failed or quarantined sources again, with the configuration of the last run and `key=value` changes to it.
+
+    With a `reason` only those with sources of that `fault_kind`; raises `ConfigError` that lists the kinds there are when none has it.
+    Lists nothing, unless the words change what is listed: the sources that failed are looked up one by one.
+    """
+    manifest = Manifest.open(folder)
+    text = last_config_text(manifest)
+    before = {key: text.content.get(key) for key in ("input", "limit_sources", "seed")}
+    apply_overrides(text, [f"output={folder}", "relist=false", *words])
+    config = parse_config(text.content, text.problems, text.place)
+    with manifest.lock():
+        failed = _failed(manifest)
+        kinds = set().union(*(own.values() for own in failed.values()))
+        if reason is not None and reason not in kinds:
+            raise ConfigError(f"no source of {folder} failed with {reason!r}; there are: {', '.join(sorted(kinds)) or 'none'}")
+        wanted = {shard_id: own for shard_id, own in failed.items() if reason is None or reason in own.values()}
+        index = manifest.index()
+        sources = [source for shard_id, own in wanted.items() for source in index.sources(shard_id) if source.key in own]
+        manifest.update_index(_as_they_are(sources), config.shard_sources)
+        for shard_id in wanted:
+            manifest.shard(shard_id).invalidate()
+    return _run(config, lists=config.relist or any(getattr(config, key) != value for key, value in before.items()))
+
+
+def _failed(manifest: Manifest) -> dict[int, dict[str, str]]:
+    """Sources of complete shards that failed or are quarantined: shard -> key -> kind of fault."""
+    found: dict[int, dict[str, str]] = {}
+    for shard_id in manifest.shard_ids():
+        shard = manifest.shard(shard_id)
+        if shard.done():
+            rows = shard.read_sources().select(["source_key", "status", "fault_kind"]).to_pylist()
+            own = {row["source_key"]: row["fault_kind"] for row in rows if row["status"] in ("failed", "quarantined")}
+            if own:
+                found[shard_id] = own
+    return found
+
+
+def _as_they_are(sources: Sequence[Source]) -> list[Source]:
+    """The same with size, etag and time of change of this moment, as far as they can be looked up."""
+    now = identities([source.url for source in sources])
+    found = [one if own is None else Source(one.key, one.url, *own, one.caption) for one, own in zip(sources, now, strict=True)]
+    return sorted(found, key=lambda source: source.key)
+
+
+def _run(config: Config, lists: bool) -> RunResult:
+    """Without `lists` it goes on with the sources that the index has."""
     start = time.monotonic()
     if not config.input or not config.output:
         lacking = "input" if not config.input else "output"
@@ -91,41 +148,24 @@ def run(config: Config) -> RunResult:
     location, output = os.path.expanduser(config.input), os.path.expanduser(config.output)
     config = config.model_copy(update={"input": location, "output": output})
     prepared = _prepare(config)
-    notes = ListingNotes()
     manifest = Manifest.create_or_open(output)
-    with manifest.lock():
+    with _storage_errors(manifest.root), manifest.lock():
         _check_header(manifest, prepared)
-        sources = select(list_sources(location, notes), config.limit_sources, config.seed)
-        said = _take_listing(manifest, sources, config, notes)
+        said = _reused(manifest, config) if lists else []
+        tasks = list(_tasks(manifest, prepared)) if said or not lists else []
+        if tasks:
+            for line in said:
+                ListingProgress().line(line)
+        else:  # nothing to reuse, or the run before was as good as finished
+            made, said = _list(manifest, config)
+            tasks = list(_tasks(manifest, prepared))
+            if tasks:
+                listed.write(manifest.root, made)
         manifest.write_run(prepared.header)
-        tasks = list(_tasks(manifest, prepared))
         done = _run_tasks(tasks, manifest, prepared)
-        return _close(manifest, config, len(tasks), start, said, done)
-
-
-def retry(folder: str, words: Sequence[str] = (), reason: str | None = None) -> RunResult:
-    """Does the shards with failed or quarantined sources again, with the configuration of the last run and `key=value` changes to it.
-
-    With a `reason` only those with sources of that `fault_kind`; raises `ConfigError` that lists the kinds there are when none has it.
-    """
-    manifest = Manifest.open(folder)
-    text = last_config_text(manifest)
-    apply_overrides(text, [f"output={folder}", *words])
-    config = parse_config(text.content, text.problems, text.place)
-    with manifest.lock():
-        found: dict[int, set[str]] = {}
-        for shard_id in manifest.shard_ids():
-            shard = manifest.shard(shard_id)
-            if shard.done():
-                rows = shard.read_sources().select(["status", "fault_kind"]).to_pylist()
-                found[shard_id] = {row["fault_kind"] for row in rows if row["status"] in ("failed", "quarantined")}
-        kinds = set().union(*found.values())
-        if reason is not None and reason not in kinds:
-            raise ConfigError(f"no source of {folder} failed with {reason!r}; there are: {', '.join(sorted(kinds)) or 'none'}")
-        for shard_id, own in found.items():
-            if own & ({reason} if reason else kinds):
-                manifest.shard(shard_id).invalidate()
-    return run(config)
+        result = _close(manifest, config, len(tasks), start, said, done)
+        listed.remove(manifest.root)
+        return result
 
 
 def _prepare(config: Config) -> _Prepared:
@@ -156,7 +196,29 @@ def _check_header(manifest: Manifest, prepared: _Prepared) -> None:
     )
 
 
-def _take_listing(manifest: Manifest, sources: list[Source], config: Config, notes: ListingNotes) -> list[str]:
+def _reused(manifest: Manifest, config: Config) -> list[str]:
+    """What to say of the listing that the run before left, where this one can go on with it; nothing where it cannot."""
+    left = listed.read(manifest.root)
+    if left is None or config.relist or not left.is_of(_listing_of(config, 0)):
+        return []
+    return [f"listing of {left.time} reused ({left.num_sources:,} sources): the run was not finished; relist=true lists anew"]
+
+
+def _listing_of(config: Config, num_sources: int) -> listed.Listing:
+    location = str(config.input)
+    is_url = "://" in location and not location.startswith("file://")
+    where = location if is_url else os.path.abspath(local_path(location))
+    stamp = identities([where])[0] if is_list(location) else None
+    time_ = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return listed.Listing(where, config.limit_sources, config.seed, stamp, time_, num_sources)
+
+
+def _list(manifest: Manifest, config: Config) -> tuple[listed.Listing, list[str]]:
+    """Lists the input, takes what it holds into the index, and says what is worth saying."""
+    notes = ListingNotes()
+    with ListingProgress() as notes.watch:
+        sources = select(listing(str(config.input), notes), config.limit_sources, config.seed)
+    made = _listing_of(config, len(sources))
     change = manifest.update_index(sources, config.shard_sources)
     said = [notes.summary(), *notes.messages[:20]]
     counts = (
@@ -164,7 +226,7 @@ def _take_listing(manifest: Manifest, sources: list[Source], config: Config, not
         (change.num_recaptioned, "sources have another caption; their shards are done again"),
         (0 if config.limit_sources else change.num_vanished, "sources are listed no more; their rows stay"),
     )
-    return [line for line in said if line] + [f"{count} {text}" for count, text in counts if count]
+    return made, [line for line in said if line] + [f"{count} {text}" for count, text in counts if count]
 
 
 def _tasks(manifest: Manifest, prepared: _Prepared) -> Iterator[ShardTask]:
@@ -226,8 +288,22 @@ def _work_folder(root: Path) -> Iterator[None]:
     files.make_folder(folder)
     try:
         yield
-    finally:
-        files.remove_folder(folder)
+    except BaseException:
+        with suppress(ManifestError):  # the storage may be what failed; the next run removes what is left
+            files.remove_folder(folder, attempts=1)
+        raise
+    files.remove_folder(folder)
+
+
+@contextmanager
+def _storage_errors(root: Path) -> Iterator[None]:
+    """What an object store raises to those who read it is the user's to mend, not a bug."""
+    try:
+        yield
+    except Exception as error:
+        if not files.is_remote(root) or not (isinstance(error, OSError) or type(error).__module__.split(".")[0] in STORAGE_PACKAGES):
+            raise
+        raise ManifestError(f"{root}: {explained(error)}. {files.STAYS}") from error
 
 
 def _close(manifest: Manifest, config: Config, num_tasks: int, start: float, said: list[str], done: tuple[SourceDone, ...]) -> RunResult:

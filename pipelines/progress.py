@@ -5,9 +5,12 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from curate.sources import ListingNotes
 from pipelines.events import ClipDone, Event, PartDone, ShardDone, SourceDone, WorkerDied
 
 QUIET_S = 15.0  # between lines when the output is not a terminal
+LISTING_QUIET_S = 10.0
+LISTING_REDRAW_S = 0.2
 
 
 class Progress:
@@ -86,6 +89,40 @@ class Progress:
             self._bar.line(text)
         else:
             print(text, file=self._stream, flush=True)
+
+
+class ListingProgress:
+    """Says how far listing is: a line that changes on a screen, a line now and then elsewhere. Given to `ListingNotes.watch`."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._is_screen = self._stream.isatty()
+        self._last = time.monotonic()
+        self._width = 0
+
+    def __enter__(self) -> "ListingProgress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._width:
+            self._stream.write(f"\r{' ' * self._width}\r")
+            self._stream.flush()
+
+    def __call__(self, notes: ListingNotes) -> None:
+        if time.monotonic() - self._last < (LISTING_REDRAW_S if self._is_screen else LISTING_QUIET_S):
+            return
+        self._last = time.monotonic()
+        text = f"listing: {notes.num_objects:,} objects, {notes.num_sources:,} videos"
+        text += f", {notes.num_captions:,} captions read" if notes.num_captions else ""
+        if self._is_screen:
+            self._stream.write(f"\r{text:<{self._width}}")
+            self._stream.flush()
+            self._width = len(text)
+        else:
+            self.line(text)
+
+    def line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
 
 
 class _Bar:

@@ -11,16 +11,20 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from curate.errors import ManifestError
-from curate.sources.retry import retried
+from curate.sources.retry import explained, retried
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 ASIDE_PREFIX = ".curate-aside-"
+
+
+STAYS = "What was committed stays: start the same command again to go on"
 
 
 def located(path: str | Path) -> Path:
@@ -55,10 +59,17 @@ def check_reachable(folder: Path) -> None:
     """Raises `ManifestError` where an object store does not answer, or not to us. Says nothing of local folders."""
     if not is_remote(folder):
         return
-    try:
+    with _storage(folder, "reached"):
         retried(folder.exists, attempts=3)
-    except Exception as error:  # each storage has its own exceptions
-        raise ManifestError(f"{folder}: cannot be reached: {error or type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def _storage(path: Path, what: str) -> Iterator[None]:
+    """Each storage has its own exceptions, and every one of them means the same to the user."""
+    try:
+        yield
+    except Exception as error:
+        raise ManifestError(f"{path}: cannot be {what}: {explained(error)}. {STAYS}") from error
 
 
 def dataset(folder: Path) -> "ds.Dataset":
@@ -80,10 +91,8 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
     """Writes a whole file or nothing. Raises `ManifestError` with the system's reason (no space, no permission)."""
     if is_remote(path):
         fs, name = store(path)
-        try:
+        with _storage(path, "written"):
             retried(lambda: fs.pipe_file(name, bytes(data)))
-        except Exception as error:  # each storage has its own exceptions
-            raise ManifestError(f"{path}: cannot be written: {error}") from error
         return
     aside = path.with_name(f"{ASIDE_PREFIX}{path.name}-{secrets.token_hex(4)}")
     try:
@@ -97,13 +106,14 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
             aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise ManifestError(f"{path}: cannot be written: {error.strerror or error}. {STAYS}") from error
 
 
-def remove_file(path: Path) -> None:
+def remove_file(path: Path, attempts: int | None = None) -> None:
     """Removes a file for good; one that is not there is fine."""
     if is_remote(path):
-        retried(lambda: path.unlink(missing_ok=True))
+        with _storage(path, "removed"):
+            retried(lambda: path.unlink(missing_ok=True), attempts)
         return
     try:
         path.unlink()
@@ -112,12 +122,12 @@ def remove_file(path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def remove_folder(path: Path) -> None:
+def remove_folder(path: Path, attempts: int | None = None) -> None:
     """Removes a folder and all that is in it; one that is not there is fine."""
     if is_remote(path):
         fs, name = store(path)
-        with contextlib.suppress(FileNotFoundError):
-            retried(lambda: fs.rm(name, recursive=True))
+        with _storage(path, "removed"), contextlib.suppress(FileNotFoundError):
+            retried(lambda: fs.rm(name, recursive=True), attempts)
     else:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -125,7 +135,8 @@ def remove_folder(path: Path) -> None:
 def copy_file(source: Path, target: Path) -> None:
     """Within one object store, by the store itself."""
     (fs, one), (_, other) = store(source), store(target)
-    retried(lambda: fs.cp_file(one, other))
+    with _storage(target, "written"):
+        retried(lambda: fs.cp_file(one, other))
 
 
 def rename_folder(source: Path, target: Path) -> None:

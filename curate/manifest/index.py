@@ -7,21 +7,23 @@ Shards are never regrouped: a new source goes to a new shard at the end, a chang
 that has vanished keeps its row.
 """
 
+import bisect
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.errors import ManifestError
 from curate.manifest import files, parquet
 from curate.manifest.columns import SOURCE_COLUMNS, Column, schema
 from curate.manifest.shard import Identity, Problem, to_json
-from curate.sources import Source, group
+from curate.sources import Source, SourceTable, shard_sizes
 
 INDEX_COLUMNS: dict[str, Column] = {
     "shard": Column(pa.int32(), "1", "number of the shard, which is its folder's name", 0),
@@ -32,6 +34,8 @@ INDEX_COLUMNS: dict[str, Column] = {
     "mtime_ns": SOURCE_COLUMNS["mtime_ns"],
     "caption": SOURCE_COLUMNS["caption"],
 }
+_SHARDS_AT_ONCE = 1024
+_NAMES = list(INDEX_COLUMNS)[1:]  # those of a `SourceTable`
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,65 +110,101 @@ class Index:
             raise ManifestError(f"there is no shard {shard_id}; the index has {len(self.shard_ids)}")
         return tuple(Source(*row) for row in zip(*(rows[name].to_pylist() for name in list(INDEX_COLUMNS)[1:]), strict=True))
 
-    def identities(self) -> dict[int, tuple[Identity, ...]]:
-        """Identity of every source by shard, in the order of their rows."""
-        rows = list(zip(*(self.table[name].to_pylist() for name in ("key", "size_bytes", "etag", "mtime_ns")), strict=True))
-        bounds = np.searchsorted(self._shards, [*self.shard_ids, 2**31]).tolist()
-        return {shard: tuple(rows[first:last]) for shard, first, last in zip(self.shard_ids, bounds, bounds[1:], strict=False)}
+    def identities(self) -> Mapping[int, tuple[Identity, ...]]:
+        """Identity of every source by shard, in the order of their rows; each shard's are made when they are asked for."""
+        return _Identities(self)
 
     def updated(self, sources: Sequence[Source], shard_sources: int, max_shard_bytes: int) -> tuple["Index", IndexChange]:
         """The index after a listing (sorted by key), and what changed."""
-        shards: list[int] = self._shards.tolist()
-        known = self._known()
-        rows = list(known.values())
-        place = {key: i for i, key in enumerate(known)}
-        new, redo = [], set()
-        num_changed = num_recaptioned = num_moved = num_seen = 0
-        for source in sources:
-            i = place.get(source.key)
-            if i is None:
-                new.append(source)
-                continue
-            num_seen += 1
-            before = rows[i]
-            if not before.is_same_file(source):
-                num_changed += 1
-            elif before.caption != source.caption:
-                num_recaptioned += 1
-            elif before.url != source.url:
-                num_moved += 1
-                rows[i] = Source(source.key, source.url, before.size_bytes, before.etag, before.mtime_ns, before.caption)
-                continue
-            else:
-                continue
-            rows[i] = source
-            redo.add(shards[i])
-        first = shards[-1] + 1 if shards else 0
-        groups = group(new, shard_sources, max_shard_bytes)
-        for shard, members in enumerate(groups, first):
-            rows += members
-            shards += [shard] * len(members)
-        added = tuple(range(first, first + len(groups)))
-        change = IndexChange(len(new), num_changed, num_recaptioned, num_moved, len(known) - num_seen, tuple(sorted(redo)), added)
-        return Index(_table(shards, rows)), change
+        listed, known = SourceTable.of(sources).table, self.table.select(_NAMES)
+        place = pc.index_in(listed["key"], value_set=known["key"].combine_chunks())
+        is_new = pc.is_null(place)
+        seen, at = listed.filter(pc.invert(is_new)), np.asarray(place.drop_null(), dtype=np.int64)
+        differs = np.flatnonzero(_differs(seen, known.take(pa.array(at))))
+        counts, changed, redo = {"changed": 0, "recaptioned": 0, "moved": 0}, dict[int, Source](), set[int]()
+        listed_now, listed_before = SourceTable(seen.take(differs)), SourceTable(known.take(at[differs]))
+        for row, now, before in zip(at[differs].tolist(), listed_now, listed_before, strict=True):
+            what, source = _change(before, now)
+            if source is not None:
+                counts[what] += 1
+                changed[row] = source
+                if what != "moved":
+                    redo.add(int(self._shards[row]))
+        new = listed.filter(is_new)
+        first = int(self._shards[-1]) + 1 if len(self._shards) else 0
+        sizes = shard_sizes(new["size_bytes"].to_pylist(), shard_sources, max_shard_bytes)
+        added = tuple(range(first, first + len(sizes)))
+        shards = pa.concat_arrays([pa.array(self._shards, pa.int32()), pa.array(np.repeat(added, sizes), pa.int32())])
+        table = pa.concat_tables([_replaced(known, changed), new]).add_column(0, "shard", shards)
+        change = IndexChange(
+            num_new=len(new),
+            num_changed=counts["changed"],
+            num_recaptioned=counts["recaptioned"],
+            num_moved=counts["moved"],
+            num_vanished=len(known) - len(seen),
+            redo=tuple(sorted(redo)),
+            added=added,
+        )
+        return Index(table.cast(schema(INDEX_COLUMNS))), change
 
     @cached_property
     def _shards(self) -> np.ndarray:
         return np.asarray(self.table["shard"])
 
-    def _known(self) -> Mapping[str, Source]:
-        columns = [self.table[name].to_pylist() for name in list(INDEX_COLUMNS)[1:]]
-        return {row[0]: Source(*row) for row in zip(*columns, strict=True)}
+
+class _Identities(Mapping[int, tuple[Identity, ...]]):
+    """Made for some shards at a time, since they are asked for in turn: one by one takes ten times as long."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._bounds = np.searchsorted(index._shards, [*index.shard_ids, 2**31])
+        self._block, self._rows = -1, list[Identity]()
+
+    def __getitem__(self, shard_id: int) -> tuple[Identity, ...]:
+        shard_ids = self._index.shard_ids
+        place = bisect.bisect_left(shard_ids, shard_id)
+        if place == len(shard_ids) or shard_ids[place] != shard_id:
+            raise KeyError(shard_id)
+        start = place - place % _SHARDS_AT_ONCE
+        base, end = self._bounds[start], self._bounds[min(start + _SHARDS_AT_ONCE, len(shard_ids))]
+        if self._block != start:
+            rows = self._index.table.slice(base, end - base)
+            columns = (rows[name].to_pylist() for name in ("key", "size_bytes", "etag", "mtime_ns"))
+            self._block, self._rows = start, list(zip(*columns, strict=True))
+        return tuple(self._rows[self._bounds[place] - base : self._bounds[place + 1] - base])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._index.shard_ids)
+
+    def __len__(self) -> int:
+        return len(self._index.shard_ids)
 
 
-def _table(shards: Sequence[int], rows: Sequence[Source]) -> pa.Table:
-    arrays = [
-        pa.array(shards, pa.int32()),
-        pa.array([row.key for row in rows], pa.string()),
-        pa.array([row.url for row in rows], pa.string()),
-        pa.array([row.size_bytes for row in rows], pa.int64()),
-        pa.array([row.etag for row in rows], pa.string()),
-        pa.array([row.mtime_ns for row in rows], pa.int64()),
-        pa.array([row.caption for row in rows], pa.string()),
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema(INDEX_COLUMNS))
+def _change(before: Source, now: Source) -> tuple[str, Source | None]:
+    """What happened to a known source, and its row from now on; None where that stays as it is."""
+    if not before.is_same_file(now):
+        return "changed", now
+    if before.caption != now.caption:
+        return "recaptioned", now
+    if before.url != now.url:
+        return "moved", Source(now.key, now.url, before.size_bytes, before.etag, before.mtime_ns, before.caption)
+    return "", None
+
+
+def _differs(one: pa.Table, other: pa.Table) -> np.ndarray:
+    """Rows with another value in any column; null is a value like others."""
+    found = np.zeros(len(one), dtype=bool)
+    for name in _NAMES:
+        same = pc.fill_null(pc.equal(one[name], other[name]), pa.scalar(False))
+        both_null = pc.and_(pc.is_null(one[name]), pc.is_null(other[name]))
+        found |= ~np.asarray(pc.or_(same, both_null))
+    return found
+
+
+def _replaced(known: pa.Table, changed: Mapping[int, Source]) -> pa.Table:
+    if not changed:
+        return known
+    order = np.arange(len(known))
+    order[list(changed)] = len(known) + np.arange(len(changed))
+    replacements = SourceTable.of(changed.values()).table
+    return pa.concat_tables([known, replacements.cast(known.schema)]).take(pa.array(order))

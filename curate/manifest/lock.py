@@ -11,7 +11,7 @@ from pathlib import Path
 
 from curate.errors import ManifestError
 from curate.manifest.files import is_remote, remove_file, store
-from curate.sources.retry import retried
+from curate.sources.retry import explained, retried
 
 LOCK_NAME = ".curate-lock"
 
@@ -80,21 +80,30 @@ def _locked_object(folder: Path) -> Iterator[None]:
         if content != own:
             _take_over(path, content)
             fs.pipe_file(name, own)
+    except ManifestError:
+        raise
     except Exception as error:  # each storage has its own exceptions
-        raise ManifestError(f"{folder}: cannot be written: {error}") from error
+        raise ManifestError(f"{folder}: cannot be written: {explained(error)}") from error
     try:
         yield
-    finally:
-        if _read_object(path) == own:
-            remove_file(path)
+    except BaseException:
+        # The storage may be what failed: another try must not hide that, nor take minutes. What is left is recognised as stale.
+        with contextlib.suppress(Exception):
+            if _read_object(path, attempts=1) == own:
+                remove_file(path, attempts=1)
+        raise
+    if _read_object(path) == own:
+        remove_file(path)
 
 
-def _read_object(path: Path) -> bytes:
+def _read_object(path: Path, attempts: int | None = None) -> bytes:
     fs, name = store(path)
     try:
-        return bytes(retried(lambda: fs.cat_file(name)))
+        return bytes(retried(lambda: fs.cat_file(name), attempts))
     except FileNotFoundError:
         return b""
+    except Exception as error:
+        raise ManifestError(f"{path}: cannot be read: {explained(error)}") from error
 
 
 def _take_over(path: Path, content: bytes) -> None:

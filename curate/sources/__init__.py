@@ -11,6 +11,7 @@ its reason. Captions come from the list's `caption` column, else from `x.txt` or
 """
 
 import hashlib
+import heapq
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,69 +21,98 @@ from curate.sources.globs import is_glob
 from curate.sources.lists import LIST_EXTENSIONS, local_path, read_list
 from curate.sources.source import MEDIA_EXTENSIONS, ListingNotes, Source, extension_of
 from curate.sources.storage import list_storage
+from curate.sources.table import SourceTable
 
-__all__ = ["MEDIA_EXTENSIONS", "ListingNotes", "Source", "group", "list_sources", "select"]
+__all__ = [
+    "MEDIA_EXTENSIONS",
+    "ListingNotes",
+    "Source",
+    "SourceTable",
+    "group",
+    "is_list",
+    "list_sources",
+    "listing",
+    "select",
+    "shard_sizes",
+]
 
 MAX_SHARD_BYTES = 8 * 2**30
 
 
 def list_sources(location: str, notes: ListingNotes | None = None) -> Iterator[Source]:
-    """Sources of `location`, sorted by key. `notes`, when given, collects what was skipped, unreadable or ignored.
+    """The sources of `listing`, one after the other."""
+    return iter(listing(location, notes))
 
-    Raises `ConfigError` at the call when the location does not exist, cannot be read, holds no media, or names a key twice.
+
+def listing(location: str, notes: ListingNotes | None = None) -> SourceTable:
+    """Sources of `location`, sorted by key. `notes`, when given, collects what was skipped, unreadable or ignored, and is told of progress.
+
+    Raises `ConfigError` when the location does not exist, cannot be read, holds no media, or names a key twice.
     """
     notes = ListingNotes() if notes is None else notes
-    extension = extension_of(location)
-    if "://" in location and not location.startswith("file://"):
-        if extension in LIST_EXTENSIONS and not is_glob(location):
-            found = read_list(location, notes)
-        else:
-            found = list_storage(location, notes)
+    if is_list(location):
+        found = read_list(location if _is_remote(location) else os.path.abspath(local_path(location)), notes)
+    elif _is_remote(location):
+        found = list_storage(location, notes)
     else:
-        path = os.path.abspath(local_path(location))
-        if extension in LIST_EXTENSIONS and os.path.isfile(path):
-            found = read_list(path, notes)
-        else:
-            found = list_local(path, notes)
+        found = list_local(os.path.abspath(local_path(location)), notes)
     if not found:
         skipped = notes.summary()
         raise ConfigError(f"input {location!r} holds no media files" + (f"; {skipped}" if skipped else "") + f". {_known()}")
-    return iter(sorted(found, key=lambda source: source.key))
+    return found.by_key()
 
 
-def select(sources: Iterable[Source], limit: int | None, seed: int = 0) -> list[Source]:
+def is_list(location: str) -> bool:
+    """Whether the location is a file that names sources."""
+    if extension_of(location) not in LIST_EXTENSIONS:
+        return False
+    return not is_glob(location) if _is_remote(location) else os.path.isfile(local_path(location))
+
+
+def select(sources: Iterable[Source], limit: int | None, seed: int = 0) -> SourceTable:
     """A seeded subset of at most `limit` sources, sorted by key; None takes all.
 
     It is the same whatever order the sources come in, and the subset of a smaller limit lies inside that of a larger one.
     """
-    chosen = list(sources)
-    if limit is not None and limit < len(chosen):
+    table = SourceTable.of(sources)
+    if limit is not None and limit < len(table):
         if limit < 1:
             raise ConfigError(f"limit_sources={limit} must be 1 or more")
-        chosen = sorted(chosen, key=lambda source: hashlib.sha256(f"{seed}\0{source.key}".encode()).digest())[:limit]
-    return sorted(chosen, key=lambda source: source.key)
+        digests = ((hashlib.sha256(f"{seed}\0{key}".encode()).digest(), place) for place, key in enumerate(table.keys()))
+        table = table.take([place for _, place in heapq.nsmallest(limit, digests)])
+    return table.by_key()
 
 
 def group(sources: Sequence[Source], shard_sources: int, max_shard_bytes: int = MAX_SHARD_BYTES) -> list[tuple[Source, ...]]:
-    """Shards cut from the list in its order: at most `shard_sources` sources and `max_shard_bytes` bytes each.
+    """Shards cut from the list in its order; see `shard_sizes`."""
+    ends, shards = 0, []
+    for size in shard_sizes((source.size_bytes for source in sources), shard_sources, max_shard_bytes):
+        shards.append(tuple(sources[ends : ends + size]))
+        ends += size
+    return shards
+
+
+def shard_sizes(sizes_bytes: Iterable[int | None], shard_sources: int, max_shard_bytes: int = MAX_SHARD_BYTES) -> list[int]:
+    """How many sources each shard takes from a list, in its order: at most `shard_sources` and `max_shard_bytes` bytes each.
 
     A source larger than the budget is a shard of its own; a source of unknown size counts as empty.
     """
     if shard_sources < 1 or max_shard_bytes < 1:
         raise ConfigError(f"shard_sources={shard_sources} and max_shard_bytes={max_shard_bytes} must be 1 or more")
-    shards: list[tuple[Source, ...]] = []
-    shard: list[Source] = []
+    counts: list[int] = []
     num_bytes = 0
-    for source in sources:
-        size = source.size_bytes or 0
-        if shard and (len(shard) == shard_sources or num_bytes + size > max_shard_bytes):
-            shards.append(tuple(shard))
-            shard, num_bytes = [], 0
-        shard.append(source)
-        num_bytes += size
-    if shard:
-        shards.append(tuple(shard))
-    return shards
+    for size in sizes_bytes:
+        if counts and counts[-1] < shard_sources and num_bytes + (size or 0) <= max_shard_bytes:
+            counts[-1] += 1
+            num_bytes += size or 0
+        else:
+            counts.append(1)
+            num_bytes = size or 0
+    return counts
+
+
+def _is_remote(location: str) -> bool:
+    return "://" in location and not location.startswith("file://")
 
 
 def _known() -> str:

@@ -2,19 +2,24 @@
 
 import os
 import stat
+from collections.abc import Iterator
 
 from curate.errors import ConfigError
 from curate.sources.globs import is_glob, matches, may_hold, split_glob
 from curate.sources.sidecars import is_sidecar, media_stems, read_caption, sidecar_names
 from curate.sources.source import MEDIA_EXTENSIONS, ListingNotes, Source, extension_of
+from curate.sources.table import SourceRows, SourceTable
+
+NUM_SAID_AT_ONCE = 1000
 
 
-def list_local(path: str, notes: ListingNotes) -> list[Source]:
+def list_local(path: str, notes: ListingNotes) -> SourceTable:
     """Sources of an absolute path: a folder, else one file, else a glob."""
     if os.path.isdir(path):
         return _walk(path, (), notes)
     if os.path.lexists(path):
-        return [Source(os.path.basename(path), path, *_identity(_stat(path)), read_caption(path, sidecar_names(path), notes))]
+        caption = read_caption(path, sidecar_names(path), notes)
+        return SourceTable.of([Source(os.path.basename(path), path, *_identity(_stat(path)), caption)])
     if is_glob(path):
         root, pattern = split_glob(path, os.sep)
         if os.path.isdir(root):
@@ -23,9 +28,9 @@ def list_local(path: str, notes: ListingNotes) -> list[Source]:
     raise ConfigError(f"input {path!r} does not exist")
 
 
-def _walk(root: str, pattern: tuple[str, ...], notes: ListingNotes) -> list[Source]:
+def _walk(root: str, pattern: tuple[str, ...], notes: ListingNotes) -> SourceTable:
     """Each real folder once, linked ones last, so that no loop of links and no second name of a folder lists a file twice."""
-    found: list[Source] = []
+    found = SourceRows()
     seen: set[tuple[int, int]] = set()
     folders, links = [""], list[str]()
     while folders or links:
@@ -48,11 +53,12 @@ def _walk(root: str, pattern: tuple[str, ...], notes: ListingNotes) -> list[Sour
                 raise ConfigError(f"input {full!r} cannot be listed: {error.strerror}") from error
             notes.say(f"{full}: cannot be listed: {error.strerror}")
             continue
-        found += _take_folder(root, folder, listed, pattern, folders, links, notes)
-    return found
+        for source in _taken(root, folder, listed, pattern, folders, links, notes):
+            found.add(source)
+    return found.table()
 
 
-def _take_folder(
+def _taken(
     root: str,
     folder: str,
     entries: list[os.DirEntry[str]],
@@ -60,12 +66,16 @@ def _take_folder(
     folders: list[str],
     links: list[str],
     notes: ListingNotes,
-) -> list[Source]:
+) -> Iterator[Source]:
     """The media files of one folder; its subfolders go to `folders`, those behind a link to `links`."""
-    found = []
+    num_seen = num_taken = 0
     names = {entry.name for entry in entries}
     stems = media_stems(names)
     for entry in entries:
+        num_seen += 1
+        if num_seen == NUM_SAID_AT_ONCE:
+            notes.saw(num_seen, num_taken)
+            num_seen = num_taken = 0
         if entry.name.startswith("."):
             notes.num_hidden += 1
             continue
@@ -89,8 +99,9 @@ def _take_folder(
             notes.skipped[extension] += 1
         else:
             caption = read_caption(entry.path, names, notes)
-            found.append(Source(relative.replace(os.sep, "/"), entry.path, *_identity(status), caption))
-    return found
+            num_taken += 1
+            yield Source(relative.replace(os.sep, "/"), entry.path, *_identity(status), caption)
+    notes.saw(num_seen, num_taken)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

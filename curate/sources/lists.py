@@ -14,8 +14,10 @@ from curate.errors import ConfigError
 from curate.sources.sidecars import read_caption, sidecar_names
 from curate.sources.source import ListingNotes, Source, extension_of
 from curate.sources.storage import identities, read_bytes
+from curate.sources.table import SourceRows, SourceTable
 
 LIST_EXTENSIONS = frozenset({".txt", ".csv", ".parquet"})
+NUM_LOOKED_UP_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Entry:
     caption: str | None = None
 
 
-def read_list(path: str, notes: ListingNotes) -> list[Source]:
+def read_list(path: str, notes: ListingNotes) -> SourceTable:
     """Sources of a list file. `path` is absolute or an fsspec URL.
 
     Raises `ConfigError` for a list that cannot be read, has no `url` column, an empty entry, or two entries of one key.
@@ -72,19 +74,21 @@ def local_path(url: str) -> str:
     return unquote(urlsplit(url).path)
 
 
-def _with_identities(path: str, found: dict[str, tuple[Entry, str]], notes: ListingNotes) -> list[Source]:
-    urls = [url for _, url in found.values()]
-    sources = []
-    num_unknown = 0
-    for (key, (entry, url)), identity in zip(found.items(), identities(urls), strict=True):
-        num_unknown += identity is None
-        caption = (entry.caption or "").strip() or None
-        if caption is None and "://" not in url:
-            caption = read_caption(url, sidecar_names(url) - {os.path.basename(path)}, notes)
-        sources.append(Source(key, url, *(identity or (None, None, None)), caption))
+def _with_identities(path: str, found: dict[str, tuple[Entry, str]], notes: ListingNotes) -> SourceTable:
+    rows, num_unknown = SourceRows(), 0
+    entries = list(found.items())
+    for first in range(0, len(entries), NUM_LOOKED_UP_AT_ONCE):
+        block = entries[first : first + NUM_LOOKED_UP_AT_ONCE]
+        for (key, (entry, url)), identity in zip(block, identities([url for _, (_, url) in block]), strict=True):
+            num_unknown += identity is None
+            caption = (entry.caption or "").strip() or None
+            if caption is None and "://" not in url:
+                caption = read_caption(url, sidecar_names(url) - {os.path.basename(path)}, notes)
+            rows.add(Source(key, url, *(identity or (None, None, None)), caption))
+        notes.saw(len(block), len(block))
     if num_unknown:
-        notes.say(f"{path}: {num_unknown} of {len(sources)} entries cannot be looked up now; each is tried in its turn")
-    return sources
+        notes.say(f"{path}: {num_unknown} of {len(rows)} entries cannot be looked up now; each is tried in its turn")
+    return rows.table()
 
 
 def _text(path: str, data: bytes) -> str:

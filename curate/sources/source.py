@@ -2,6 +2,7 @@
 
 import posixpath
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # fmt: off
@@ -37,12 +38,27 @@ class Source:
 
 @dataclass(slots=True)
 class ListingNotes:
-    """What listing saw and did not take. `skipped` counts files by extension; the first `MAX_MESSAGES` messages are kept."""
+    """What listing saw and did not take. `skipped` counts files by extension; the first `MAX_MESSAGES` messages are kept.
+
+    While it goes on, `num_objects` are looked at, of them `num_sources` taken, and `num_captions` files beside them read; `watch` is called
+    whenever these have grown, which is often.
+    """
 
     skipped: Counter[str] = field(default_factory=Counter)
     num_hidden: int = 0
     num_messages: int = 0
     messages: list[str] = field(default_factory=list)
+    num_objects: int = 0
+    num_sources: int = 0
+    num_captions: int = 0
+    watch: "Callable[[ListingNotes], None] | None" = None
+
+    def saw(self, objects: int = 0, sources: int = 0, captions: int = 0) -> None:
+        self.num_objects += objects
+        self.num_sources += sources
+        self.num_captions += captions
+        if self.watch:
+            self.watch(self)
 
     def say(self, message: str) -> None:
         self.num_messages += 1

@@ -5,29 +5,35 @@ An https folder is read through its index page; only links below the folder are 
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from posixpath import splitext
 from typing import TYPE_CHECKING, Any
 
 from curate.clip import NS_PER_S
 from curate.errors import ConfigError
 from curate.sources.globs import is_glob, matches, split_glob
-from curate.sources.sidecars import MAX_SIDECAR_BYTES, is_sidecar, media_stems, parse_caption, sidecar_of
+from curate.sources.pages import NUM_REQUESTS, Page, pages
+from curate.sources.retry import retried
+from curate.sources.sidecars import MAX_SIDECAR_BYTES, SIDECAR_EXTENSIONS, parse_caption
 from curate.sources.source import MEDIA_EXTENSIONS, ListingNotes, Source, extension_of
+from curate.sources.table import BLOCK_ROWS, SourceRows, SourceTable
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from fsspec import AbstractFileSystem
 
 Identity = tuple[int | None, str | None, int | None]
 
-# Requests in flight; each waits on the network for some 50 ms, so the processor does not matter.
-NUM_REQUESTS = 32
 NUM_SIDECARS_AT_ONCE = 1000
 
 
-def list_storage(url: str, notes: ListingNotes) -> list[Source]:
-    """Sources under a folder, a glob or a single object. Raises `ConfigError` when the storage refuses or is not there."""
+def list_storage(url: str, notes: ListingNotes) -> SourceTable:
+    """Sources under a folder, a glob or a single object, by key. Raises `ConfigError` when the storage refuses or is not there.
+
+    An object is seen once and held as a source; its memory is some 200 bytes and its names.
+    """
     pattern: tuple[str, ...] = ()
     root = url.rstrip("/")
     is_file = extension_of(root) in MEDIA_EXTENSIONS and not is_glob(root)
@@ -39,8 +45,13 @@ def list_storage(url: str, notes: ListingNotes) -> list[Source]:
             is_file = False
         if is_file:
             folder, _, name = root.rpartition("/")
-            return _sources(fs, folder, {name: fs.info(path)}, None, notes)
-        return _sources(fs, root, _find(fs, root, path, notes), pattern, notes)
+            listing = _Listing(folder, None, notes)
+            listing.take([(name, fs.info(path))])
+        else:
+            listing = _Listing(root, pattern, notes)
+            for page in pages(fs, root if _is_web(root) else path, notes):
+                listing.take(page)
+        return listing.sources(fs)
     except ConfigError:
         raise
     except Exception as error:  # each storage has its own exceptions, and every one of them means the same to the user
@@ -126,86 +137,91 @@ def _parse_date(text: str) -> dt.datetime | None:
     return None
 
 
-def _find(fs: "AbstractFileSystem", root: str, path: str, notes: ListingNotes) -> dict[str, dict[str, Any]]:
-    """Objects below the root: relative path -> what the storage says of it."""
-    if _is_web(root):
-        return _crawl(fs, root, notes)
-    prefix = path.rstrip("/") + "/"
-    return {name[len(prefix) :]: info for name, info in fs.find(path, detail=True).items() if name.startswith(prefix)}
+class _Listing:
+    """What is kept of a storage's objects while their pages come: the sources, and the names of what may be a caption."""
 
+    def __init__(self, root: str, pattern: tuple[str, ...] | None, notes: ListingNotes) -> None:
+        self._root, self._pattern, self._notes = root, pattern, notes
+        self._rows = SourceRows()
+        self._texts: dict[str, int] = {}  # key of what may be a caption -> its size
+        self._others: set[str] = set()  # media that the pattern leaves out, without their extension
 
-def _crawl(fs: "AbstractFileSystem", root: str, notes: ListingNotes) -> dict[str, dict[str, Any]]:
-    """Index pages link to their parents too, so each link is held against the folder it was found in."""
-    folders, seen, files = [root + "/"], set[str](), list[str]()
-    with ThreadPoolExecutor(NUM_REQUESTS) as pool:
-        while folders:
-            folder = folders.pop()
-            if folder in seen:
-                continue
-            seen.add(folder)
-            listing = pool.submit(fs.ls, folder, detail=False)
-            error = listing.exception()
-            if error and folder == root + "/":
-                raise error
-            if error:
-                notes.say(f"{folder}: cannot be listed: {error}")
-                continue
-            below = [link for link in listing.result() if link.startswith(folder) and len(link) > len(folder) and "?" not in link]
-            folders += [link for link in below if link.endswith("/")]
-            files += [link for link in below if not link.endswith("/")]
-        requests = [pool.submit(fs.info, url) for url in files]
-        return {url[len(root) + 1 :]: {} if ask.exception() else ask.result() for url, ask in zip(files, requests, strict=True)}
+    def take(self, page: Page) -> None:
+        """`pattern` None takes every object whatever its name."""
+        before = len(self._rows)
+        for key, info in page:
+            extension = extension_of(key.rpartition("/")[2])
+            is_media = extension in MEDIA_EXTENSIONS
+            if key.startswith(".") or "/." in key:
+                self._notes.num_hidden += 1
+            elif self._pattern is None or (is_media and matches(self._pattern, tuple(key.split("/")))):
+                self._rows.add(Source(key, f"{self._root}/{key}", *_identity(info)))
+            elif is_media:
+                self._others.add(splitext(key)[0])
+            elif extension in SIDECAR_EXTENSIONS:
+                self._texts[key] = int(info.get("size") or 0)
+            elif matches(self._pattern, tuple(key.split("/"))):
+                self._notes.skipped[extension] += 1
+        self._notes.saw(len(page), len(self._rows) - before)
 
+    def sources(self, fs: "AbstractFileSystem") -> SourceTable:
+        """Sorted by key, with their captions."""
+        found = self._rows.table().by_key()
+        if not self._texts:
+            return found
+        sidecars = self._sidecars(found)
+        for text in self._texts:
+            is_beside = splitext(text)[0] in sidecars or splitext(text)[0] in self._others
+            if not is_beside and matches(self._pattern or (), tuple(text.split("/"))):
+                self._notes.skipped[extension_of(text)] += 1
+        return found.with_captions(self._captions(fs, found, sidecars))
 
-def _sources(
-    fs: "AbstractFileSystem", root: str, infos: dict[str, dict[str, Any]], pattern: tuple[str, ...] | None, notes: ListingNotes
-) -> list[Source]:
-    """`pattern` None takes every object whatever its name."""
-    taken: list[str] = []
-    names: dict[str, set[str]] = {}
-    for key in infos:
-        folder, _, name = key.rpartition("/")
-        names.setdefault(folder, set()).add(name)
-    stems = {folder: media_stems(inside) for folder, inside in names.items()}
-    for key in infos:
-        folder, _, name = key.rpartition("/")
-        parts = tuple(key.split("/"))
-        if any(part.startswith(".") for part in parts):
-            notes.num_hidden += 1
-        elif pattern is None or (matches(pattern, parts) and extension_of(name) in MEDIA_EXTENSIONS):
-            taken.append(key)
-        elif matches(pattern, parts) and not is_sidecar(name, stems[folder]) and name:
-            notes.skipped[extension_of(name)] += 1
-    sidecars = {key: _beside(key, names) for key in taken}
-    captions = _captions(fs, root, infos, {sidecar for sidecar in sidecars.values() if sidecar}, notes)
-    return [Source(key, f"{root}/{key}", *_identity(infos[key]), captions.get(sidecars[key] or "")) for key in taken]
+    def _sidecars(self, found: SourceTable) -> dict[str, str]:
+        """Source without its extension -> what stands beside it."""
+        sidecars = {}
+        for key in found.keys():  # noqa: SIM118  not a dictionary's
+            stem = splitext(key)[0]
+            name = next((stem + extension for extension in SIDECAR_EXTENSIONS if stem + extension in self._texts), None)
+            if name is not None:
+                sidecars[stem] = name
+        return sidecars
 
+    def _captions(self, fs: "AbstractFileSystem", found: SourceTable, sidecars: dict[str, str]) -> "pa.ChunkedArray":
+        """They are fetched many at a time: one after the other, a round trip each, they would take longer than the listing."""
+        import pyarrow as pa
 
-def _beside(key: str, names: dict[str, set[str]]) -> str | None:
-    folder, slash, name = key.rpartition("/")
-    sidecar = sidecar_of(name, names[folder])
-    return None if sidecar is None else folder + slash + sidecar
+        captions: list[str | None] = []
+        blocks = []
+        for first in range(0, len(found), NUM_SIDECARS_AT_ONCE):
+            own = [sidecars.get(splitext(key)[0]) for key in found[first : first + NUM_SIDECARS_AT_ONCE].keys()]  # noqa: SIM118
+            texts = self._fetched(fs, sorted({name for name in own if name}))
+            captions += [texts.get(name or "") for name in own]
+            if len(captions) > BLOCK_ROWS:
+                blocks.append(pa.array(captions, pa.string()))
+                captions = []
+        return pa.chunked_array([*blocks, pa.array(captions, pa.string())])
 
-
-def _captions(
-    fs: "AbstractFileSystem", root: str, infos: dict[str, dict[str, Any]], sidecars: Iterable[str], notes: ListingNotes
-) -> dict[str, str]:
-    """Sidecars are fetched many at a time: one after the other, a round trip each, they would take longer than the listing."""
-    wanted = []
-    for sidecar in sorted(sidecars):
-        if (infos[sidecar].get("size") or 0) > MAX_SIDECAR_BYTES:
-            notes.say(f"{root}/{sidecar}: ignored as a caption: larger than {MAX_SIDECAR_BYTES // 1024} KiB")
-        else:
-            wanted.append(sidecar)
-    captions: dict[str, str] = {}
-    for first in range(0, len(wanted), NUM_SIDECARS_AT_ONCE):
-        paths = {fs._strip_protocol(f"{root}/{sidecar}"): sidecar for sidecar in wanted[first : first + NUM_SIDECARS_AT_ONCE]}
-        for path, data in fs.cat(list(paths), on_error="return").items():
-            sidecar = paths[path]
-            if isinstance(data, bytes):
-                caption = parse_caption(f"{root}/{sidecar}", data, notes)
-                if caption:
-                    captions[sidecar] = caption
+    def _fetched(self, fs: "AbstractFileSystem", names: Sequence[str]) -> dict[str, str]:
+        """Captions by the names of their files; those that hold none are left out."""
+        wanted, captions = [], {}
+        for name in names:
+            if self._texts[name] > MAX_SIDECAR_BYTES:
+                self._notes.say(f"{self._root}/{name}: ignored as a caption: larger than {MAX_SIDECAR_BYTES // 1024} KiB")
             else:
-                notes.say(f"{root}/{sidecar}: ignored as a caption: {data}")
-    return captions
+                wanted.append(name)
+        with ThreadPoolExecutor(NUM_REQUESTS) as pool:
+            # Not `fs.cat` of many, which takes names with brackets for patterns.
+            asked = [(name, pool.submit(_content, fs, f"{self._root}/{name}")) for name in wanted]
+        for name, answer in asked:
+            if answer.exception():
+                self._notes.say(f"{self._root}/{name}: ignored as a caption: {answer.exception()}")
+                continue
+            caption = parse_caption(f"{self._root}/{name}", answer.result(), self._notes)
+            if caption:
+                captions[name] = caption
+        self._notes.saw(captions=len(wanted))
+        return captions
+
+
+def _content(fs: "AbstractFileSystem", url: str) -> bytes:
+    return bytes(retried(lambda: fs.cat_file(fs._strip_protocol(url))))
