@@ -4,6 +4,8 @@
 #   make test     lint, types and the everyday tests
 #   make slow     the tests that take long
 #   make soak     kill runs at random moments, 200 times, and look at what they leave (half an hour)
+#   make kills    kill runs on Ray at each of their writes (half an hour)
+#   make fuzz     scan 5,000 damaged files (a quarter of an hour)
 #   make venv     only set up .venv
 #   make readers  a trainer's own data code for the tests (without it they skip)
 #
@@ -18,10 +20,12 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 RUN_ARGS ?=
 SOAK_ARGS ?=
+KILLS_ARGS ?=
+FUZZ_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv readers demo demo-media test slow soak lint clean
+.PHONY: help venv readers demo demo-media test slow soak kills fuzz lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -58,6 +62,12 @@ slow: demo-media
 
 soak: $(STAMP)
 	PYTHONPATH=. $(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
+
+kills: $(STAMP)
+	$(BIN)/python tests/kill_runs.py $(KILLS_ARGS)
+
+fuzz: $(STAMP)
+	$(BIN)/python benchmarks/fuzz.py $(FUZZ_ARGS)
 
 clean:
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -18,7 +18,7 @@ import numpy as np
 
 from curate.clip import Box, Fault, Span, clip_id
 from curate.config import Clips, Decode, Limits, Sampling
-from curate.errors import SourceError
+from curate.errors import CurateError, SourceError
 from curate.media.crop import part_of, without_overlays
 from curate.media.decode import DecodedFrame, Reader
 from curate.media.geometry import inward
@@ -38,7 +38,7 @@ from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
-PASS_VERSION = 5
+PASS_VERSION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,10 @@ def scan(
         if not report.may_be_long:
             one_pass = _OnePass(source, settings, wants, report, reader, one)
             yield from one_pass.run() if spans is None else one_pass.run_given(spans)
+    except (CurateError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - recorded: one file does not end a run of millions
+        report.faults.append(Fault("scan", type(error).__name__, str(error), reader.end_ns))
     finally:
         report.num_packets, report.num_keyframes = reader.packets.num_packets, reader.packets.num_keyframes
         report.streams_end_s = reader.packets.streams_end_s

@@ -33,6 +33,7 @@ from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
 from curate.media.remote import open_remote
+from curate.media.seek import demuxed
 
 FOLLOWS_NS = 2 * NS_PER_S  # a read that begins so soon after the one before it walks through the source
 MIN_SAVED_NS = NS_PER_S // 4  # of decoding: to save less does not pay for a seek
@@ -136,7 +137,7 @@ class _Source:
         self._first_ns = to_ns(self._stream.start_time, self._time_base) or 0
         self._context = self._stream.codec_context
         self._skip = _Skip(self._context)
-        self._begin(self._container.demux(self._stream), None)
+        self._begin(demuxed(self._container, self._stream), None)
 
     def _begin(self, packets: Iterator[Packet], trusted_ns: int | None) -> None:
         """The decoder will be given these packets, from the keyframe at `trusted_ns` or (None) from the source's first."""
@@ -238,7 +239,7 @@ class _Source:
         for _ in range(MAX_SEEKS):
             try:
                 self._container.seek(self._ticks(target_ns), stream=self._stream)
-                packets = self._container.demux(self._stream)
+                packets = demuxed(self._container, self._stream)
                 keyframe = self._next_keyframe(packets, limit_ns)
             except av.error.FFmpegError:
                 break

@@ -32,6 +32,7 @@ from curate.errors import ExportError, SourceError
 from curate.media.decode import open_video
 from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
+from curate.media.seek import demuxed
 
 SHORT_SIDE = 96  # px
 SHIFTED = 0.8  # of the clip's difference; less means that its frames are its neighbours
@@ -127,7 +128,7 @@ def _frames(stream: VideoStream, ends_s: list[float], name: str) -> Iterator[tup
     """Times and frames; `ends_s` gets the end of what each packet shows."""
     last_ns = -1
     try:
-        for packet in stream.container.demux(stream):  # type: ignore[attr-defined]
+        for packet in demuxed(stream.container, stream):  # type: ignore[arg-type]
             if packet.pts is not None:
                 ends_s.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
             for frame in packet.decode():

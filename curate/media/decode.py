@@ -22,7 +22,7 @@ from curate.errors import SourceError
 from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import Probe, probe, to_ns
-from curate.media.seek import Part, packet_ns, packets_after_reading, packets_from
+from curate.media.seek import Part, demuxed, packet_ns, packets_after_reading, packets_from
 from curate.media.timeline import LONGEST_NS, MAX_BEHIND, MAX_TIME_NS, Awaited, Groups, time_problem
 
 # Demuxers of real containers. Playlists and concat lists (hls, dash, concat, ...) could open other files or the network.
@@ -128,6 +128,7 @@ class PyAVReader:
         self.end_ns: int | None = None
         self._last_ns: int | None = None
         self._last_step_ns = 0
+        self._closed_ns = -MAX_TIME_NS  # the end of what came before the last fault: no clip after it begins earlier
         self._num_behind = 0
         self._size: tuple[int, int] | None = None
         self._groups, self._awaited = Groups(), Awaited(self._stream.codec_context.name)
@@ -166,7 +167,7 @@ class PyAVReader:
 
     def _first_packets(self, file: object, name: str, threads: int) -> Iterator[av.Packet]:
         if self._from_ns is None:
-            return self._container.demux()
+            return demuxed(self._container)
         packets = packets_from(self._container, self._stream, self._from_ns)
         if packets is None:
             self._container.close()
@@ -271,7 +272,7 @@ class PyAVReader:
         if time_ns is None:
             time_ns = self.end_ns or 0
         is_absurd = not -MAX_TIME_NS < time_ns < MAX_TIME_NS
-        if is_absurd or (self._last_ns is not None and time_ns <= self._last_ns):
+        if is_absurd or (self._last_ns is not None and time_ns <= self._last_ns) or time_ns < self._closed_ns:
             self._num_behind += 1
             if self._num_behind == (1 if is_absurd else MAX_BEHIND + 1):
                 yield self._fault("decode", *time_problem(time_ns, self._last_ns))
@@ -290,6 +291,8 @@ class PyAVReader:
     def _fault(self, stage: str, error: object, kind: str = "BadFrame") -> Fault:
         kind = type(error).__name__ if isinstance(error, Exception) else kind
         message = error.strerror if isinstance(error, av.error.FFmpegError) else str(error)
+        if self.end_ns is not None:
+            self._closed_ns = self.end_ns
         return Fault(stage, kind, str(message), self.end_ns)
 
 

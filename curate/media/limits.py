@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from curate.clip import NS_PER_S, Fault
 from curate.config import Limits
+from curate.errors import CurateError
 from curate.media.decode import DecodedFrame, PacketIndex, Reader
 from curate.media.probe import Probe
 from curate.media.remote import RemoteFile, reason
@@ -30,7 +31,7 @@ class LimitedReader:
         begun_s = time.monotonic()
         first_ns: int | None = None
         window_ns = 0
-        for count, item in enumerate(self._reader.frames()):
+        for count, item in enumerate(self._items()):
             self._alive()
             if isinstance(item, Fault):
                 self.end_ns = self._reader.end_ns
@@ -55,6 +56,15 @@ class LimitedReader:
         self.end_ns = self._reader.end_ns
         if self._file is not None and self._file.error is not None:
             yield Fault("read", "Unreachable", f"reading failed: {reason(self._file.error)}", self.end_ns)
+
+    def _items(self) -> Iterator[DecodedFrame | Fault]:
+        """What the reader gives. Anything that a library raises on a file is the file's fault: one file does not end a run of millions."""
+        try:
+            yield from self._reader.frames()
+        except (CurateError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - recorded
+            yield Fault("decode", type(error).__name__, str(error), self._reader.end_ns)
 
     def close(self) -> None:
         self._reader.close()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from curate.config import Decode, Limits
-from curate.errors import SourceError
+from curate.errors import CurateError, SourceError
 from curate.media.ahead import AheadReader
 from curate.media.decode import PyAVReader, Reader
 from curate.media.limits import LimitedReader
@@ -33,12 +33,14 @@ def open_reader(
     try:
         # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.
         reader = PyAVReader(file, url, 1, part, round(limits.max_megapixels * 1e6))
-    except SourceError as error:
+    except Exception as error:  # whatever a library raises on a file is that file's fault
         if isinstance(file, RemoteFile):
             file.close()
             if file.error is not None:
                 raise SourceError(f"{url}: cannot be read: {reason(file.error)}") from error
-        raise
+        if isinstance(error, (CurateError, MemoryError)):
+            raise
+        raise SourceError(f"{url}: cannot be read ({type(error).__name__}: {error})") from error
     ahead = AheadReader(reader) if decode.threads > 1 else reader
     return LimitedReader(ahead, limits, alive, file if isinstance(file, RemoteFile) else None)
 

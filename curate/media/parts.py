@@ -22,7 +22,7 @@ from curate.config import Decode
 from curate.media.decode import open_video
 from curate.media.open import open_file
 from curate.media.probe import Probe, to_ns
-from curate.media.seek import Part, keyframe_ns, packets_before
+from curate.media.seek import Part, demuxed, keyframe_ns, packets_before
 
 WHOLE = Part(Span(-(2**62), 2**62), None)
 """A source that is scanned in one go."""
@@ -50,7 +50,7 @@ def parts_of(url: str, decode: Decode, warm_up_s: float) -> tuple[Part, ...]:
     # What neither can be sought in nor declares its length (a GIF, a bare stream) stays whole: most are short.
     if bounds is None and duration_ns is not None:
         with _opened(url) as (container, stream):
-            bounds = _bounds_by_reading(container.demux(), stream, origin_ns, part_ns, warm_up_ns)
+            bounds = _bounds_by_reading(demuxed(container), stream, origin_ns, part_ns, warm_up_ns)
     starts = [WHOLE.span.start_ns, *(start for _, start in bounds or ())]
     places = [None, *(place for place, _ in bounds or ())]
     ends = [*starts[1:], WHOLE.span.end_ns]
@@ -80,15 +80,18 @@ def _bounds_by_seeking(
 ) -> list[tuple[int, int]] | None:
     """(decoding begins, boundary) in order; None where seeking led to no keyframe before one of the boundaries."""
     bounds: list[tuple[int, int]] = []
+    place_ns: int | None = None
     target_ns = origin_ns + part_ns
     while duration_ns is None or target_ns < origin_ns + duration_ns:
+        before_ns = place_ns
         for packets in packets_before(container, stream, target_ns - warm_up_ns):
             place_ns, bound_ns, is_end = _around(packets, stream, target_ns - warm_up_ns, target_ns)
             if place_ns is not None:
                 break
         else:
             return None
-        if bound_ns is None and is_end:
+        # Damage that cannot be sought across is the end, however long the source says that it is.
+        if bound_ns is None and (is_end or place_ns == before_ns):
             break
         # A keyframe may be so far away that it serves more than one boundary; damage on the way leaves a boundary out.
         if bound_ns is not None and (not bounds or bound_ns > bounds[-1][1]):

@@ -24,6 +24,7 @@ from curate.errors import ExportError
 from curate.media.decode import open_video
 from curate.media.probe import to_ns
 from curate.media.remote import open_remote
+from curate.media.seek import demuxed
 
 LEADS_NS = (0, 2 * NS_PER_S, 10 * NS_PER_S)  # how far before the wanted frame each seek aims
 DEFAULT_STEP_NS = 40_000_000  # of streams that time neither their frames nor their rate, as the scan takes it
@@ -176,6 +177,6 @@ def _decode(video: VideoFile, seek_ns: int | None, wanted_ns: int) -> Iterator[t
 def _packets(video: VideoFile) -> Iterator[Packet]:
     """Packets of the video stream, the empty flush packet last; ends where the container cannot be read on."""
     try:
-        yield from video.container.demux(video.stream)
+        yield from demuxed(video.container, video.stream)
     except av.error.FFmpegError:
         return

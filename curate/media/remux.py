@@ -31,6 +31,7 @@ from curate.media.encode import FORMAT_BITEXACT
 from curate.media.picks import LEADS_NS, VideoFile, frames_at
 from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
+from curate.media.seek import demuxed
 
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video")
 MP4_AUDIO = ("aac", "mp3", "mp2", "ac3", "eac3", "opus", "flac", "alac")
@@ -143,7 +144,7 @@ def _read(video: VideoFile, span: Span) -> _Copied | None:
     packets: list[Packet] = []
     times_ns: list[int] = []
     starts_open = False
-    for packet in video.container.demux(video.stream):
+    for packet in demuxed(video.container, video.stream):
         time_ns = to_ns(packet.pts if packet.pts is not None else packet.dts, packet.time_base)
         if not packet.size or time_ns is None:
             continue
@@ -209,7 +210,7 @@ def _sound_packets(video: VideoFile, stream: Stream, start_ns: int, end_ns: int)
     packets: list[Packet] = []
     is_first = True
     try:
-        for packet in video.container.demux(stream):
+        for packet in demuxed(video.container, stream):
             time_ns = to_ns(packet.pts, packet.time_base)
             if not packet.size or time_ns is None:
                 continue

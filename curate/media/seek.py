@@ -8,6 +8,7 @@ from itertools import chain
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from curate.clip import NS_PER_S, Span
@@ -28,6 +29,18 @@ class Part:
 
     span: Span
     from_ns: int | None
+
+
+def demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """Packets of the streams (of all, without any), the empty flush packets last.
+
+    Streams that turn up late, as in joined recordings with other PIDs, are left alone. PyAV stumbles over them once all has been read
+    (`IndexError`, or not, by what lies behind its table of streams in memory), after the flush packets of those that it knew.
+    """
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        return
 
 
 def packet_ns(packet: Packet) -> int | None:
@@ -53,7 +66,7 @@ def packets_before(container: InputContainer, stream: VideoStream, limit_ns: int
             container.seek(round(Fraction(target_ns, NS_PER_S) / (stream.time_base or Fraction(1, av.time_base))), stream=stream)
         except av.error.FFmpegError:
             return
-        yield container.demux()
+        yield demuxed(container)
         if target_ns <= first_ns:
             return
         target_ns, step_ns = target_ns - step_ns, 4 * step_ns
@@ -72,7 +85,7 @@ def packets_from(container: InputContainer, stream: VideoStream, from_ns: int) -
 
 def packets_after_reading(container: InputContainer, stream: VideoStream, from_ns: int) -> Iterator[Packet] | None:
     """The same from a container that has just been opened, without a seek: everything before is read and not decoded."""
-    return _at(container.demux(), stream, from_ns, gives_up=False)
+    return _at(demuxed(container), stream, from_ns, gives_up=False)
 
 
 def _at(packets: Iterator[Packet], stream: VideoStream, from_ns: int, gives_up: bool = True) -> Iterator[Packet] | None:

@@ -6,6 +6,7 @@ not shift what follows.
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 import av
 import numpy as np
@@ -16,6 +17,7 @@ from av.audio.stream import AudioStream
 from curate.clip import NS_PER_S
 from curate.media.picks import VideoFile
 from curate.media.probe import to_ns
+from curate.media.seek import demuxed
 
 LEAD_NS = NS_PER_S  # decoders of sound need some frames before they are right
 MAX_SLIP_S = 0.02
@@ -84,9 +86,9 @@ def _frames(video: VideoFile, start_ns: int, end_ns: int) -> Iterator[AudioFrame
 def _decoded(video: VideoFile, stream: AudioStream) -> Iterator[tuple[int, AudioFrame]]:
     """Frames with their times; a damaged packet is left out."""
     try:
-        for packet in video.container.demux(stream):
+        for packet in demuxed(video.container, stream):
             try:
-                frames = packet.decode()
+                frames = cast(list[AudioFrame], packet.decode())
             except av.error.FFmpegError:
                 continue
             for frame in frames:

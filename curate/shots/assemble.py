@@ -78,6 +78,8 @@ class ShotAssembler:
                 return
             # The last frame time inside the limit ends the clip, unless a single frame lasts longer than the limit.
             inside = [t for t in self._times if self._times[0] < t <= limit]
+            if not inside and end_ns == settled_ns:
+                return  # a transition there ends it, and must find it open
             yield self._emit(inside[-1] if inside else end_ns, "division")
 
     def _close_shot(self, end_ns: int, kind: EdgeKind) -> Iterator[ShotSpan]:

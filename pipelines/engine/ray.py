@@ -188,7 +188,7 @@ class _Run:
     def __init__(self, work: Work, report: Report, workers: int, settings: RaySettings) -> None:
         self._work, self._report, self._workers, self._max_attempts = work, report, workers, settings.max_attempts
         self._stall_s, self._worker_gb = settings.stall_s, settings.worker_gb
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._inbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Inbox).remote()
         self._head = _Head()
         self._deaths: Counter[tuple[str, str | None]] = Counter()  # by task and the source that the worker was at, None before the first

@@ -2,10 +2,9 @@
 
 from functools import partial
 
-from faults.damage import HEVC, MPEG, VP8, VP9
+from faults.damage import AV1, HEVC, MPEG, VP8, VP9
 from faults.material import FRAMES, X264, Kind, encoded
 
-AV1 = (("preset", "12"), ("crf", "20"), ("svtav1-params", "keyint=10:lp=1"))
 RATE = (("b", "4000000"),)
 Y420, Y422 = "yuv420p", "yuv422p"
 

@@ -3,6 +3,7 @@
 import gzip
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,24 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from faults.material import FRAMES, HEIGHT, WIDTH, X264, Kind, boxes, cut, damaged, encoded, failed, film, hurt, made, packets_of, remuxed
+from faults.material import (
+    FRAMES,
+    HEIGHT,
+    WIDTH,
+    X264,
+    Kind,
+    boxes,
+    cut,
+    damaged,
+    encoded,
+    failed,
+    film,
+    hurt,
+    made,
+    packets_of,
+    remuxed,
+    write,
+)
 
 from pipelines import footage
 
@@ -23,6 +41,7 @@ OPEN_GROUPS = (
     ("threads", "1"),
     ("x264-params", "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3:b-adapt=0:repeat-headers=1"),
 )
+AV1 = (("preset", "12"), ("crf", "20"), ("svtav1-params", "keyint=10:lp=1"))
 VP8 = (("g", "10"), ("deadline", "realtime"), ("cpu-used", "8"), ("crf", "8"), ("b", "2000000"), ("auto-alt-ref", "0"))
 FFV1 = (("g", "10"), ("slicecrc", "1"), ("level", "3"))
 MPEG = (("g", "10"), ("bf", "0"), ("qscale", "3"), ("flags", "+qscale"), ("global_quality", "354"))
@@ -120,6 +139,27 @@ def _open_groups() -> bytes:
 
 def _second_group(data: bytes) -> int:
     return [n for n, packet in enumerate(packets_of(data)) if packet.is_keyframe][1]
+
+
+def _joined_with_other_pids() -> bytes:
+    """Two recordings one after the other, the second under PIDs of its own: streams that turn up when the first have been read."""
+    options = (("mpegts_start_pid", "0x300"), ("mpegts_pmt_start_pid", "0x1010"), ("mpegts_service_id", "2"))
+    return encoded("ts") + encoded("ts", container=options)
+
+
+def _begins_before_the_damaged_ends() -> bytes:
+    """After a damaged packet the next picture comes sooner than the last good one was to be shown: at 580 ms, not at 600."""
+    times_ms = [40 * n if n < 15 else 550 + n if n < 20 else 580 + 40 * (n - 20) for n in range(FRAMES)]
+    return hurt(made("mkv", lambda path: write(path, film(), pts=times_ms, base=Fraction(1, 1000))), [15])
+
+
+def _cut_obu() -> bytes:
+    return cut(encoded("obu", "libsvtav1", options=AV1), 60)
+
+
+def _cut_apng() -> bytes:
+    data = encoded("gif", "apng", "rgb24", options=(), muxer="apng", pictures=(WIDTH, HEIGHT, 6))
+    return cut(data, 50)
 
 
 def _every_packet_zero() -> bytes:
@@ -220,5 +260,10 @@ KINDS = [
     Kind("open_groups.ts", _open_groups),
     Kind("open_group_first.ts", _open_group_first, frames=20),
     Kind("garbage_after.mp4", lambda: _h264("mp4") + _noise()),
+    Kind("joined_with_other_pids.ts", _joined_with_other_pids),
+    damaged("begins_before_the_damaged_ends.mkv", _begins_before_the_damaged_ends, 34, "InvalidDataError"),
+    # Neither says how long it is, and both end in an error wherever one seeks to.
+    Kind("cut_inside.obu", _cut_obu, frames=(20, 30)),
+    damaged("cut_inside_apng.gif", _cut_apng, (1, 4), "InvalidDataError"),
     Kind("garbage_before.ts", lambda: _noise()[:1000] + encoded("ts")),
 ]

@@ -3,6 +3,9 @@
 The points are found by enumeration: a run counts the calls that write, rename or remove anything (those of `curate.manifest.files` and the
 system calls below them), and is then run once for each with a SIGKILL of itself at that call. Processes are forked from one that has
 everything imported, so that a point costs a second.
+
+On Ray (`tests/kill_runs.py`) a worker is killed at each of its writes, in one run that goes on by itself; the driver and everything at
+once are killed at some of theirs here, and at all of them by `make kills`.
 """
 
 import json
@@ -142,3 +145,16 @@ def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, sk
     found = json.loads(done.stdout.splitlines()[-1])
     assert not found["problems"], "\n".join(found["problems"])
     assert found["interrupted"] == found["points"] > 12
+
+
+@pytest.mark.slow
+def test_a_ray_run_killed_at_its_writes_ends_as_if_it_had_not_been() -> None:
+    """At the worker's commit: the worker, the driver while the worker goes on, everything. After the work: the driver."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "tests" / "kill_runs.py"), "--at", "rename shards/00000/done.json", "--at", "rmdir .work"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not found["problems"], "\n".join(found["problems"])
+    assert found["points"]["worker"] >= 20
+    assert found["killed"] == found["points"]["worker"] + 3
