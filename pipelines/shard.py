@@ -290,10 +290,13 @@ class Rows:
         self._frames = [row for row, is_kept in zip(self._frames, keep, strict=True) if is_kept]
 
     def take(self, clips: Iterable[ScannedClip]) -> None:
+        """The clips of one source, or of one part of it, in the order of time."""
         for clip in clips:
             self._clips.append(clip.facts)
             self._frames.append({"clip_id": clip.facts.clip_id, "frame_times_ns": clip.times_ns, "frame_is_duplicate": clip.is_duplicate})
             self._score(clip)
+        for batch in self._batches.values():
+            batch.end_source()
 
     def _score(self, clip: ScannedClip) -> None:
         """Cheap scorers first, since what they find may keep a clip from the models."""

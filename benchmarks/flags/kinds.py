@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flags import kinds_clean, kinds_damage, kinds_drawn, kinds_frame, kinds_overlay, kinds_time
+from flags import kinds_clean, kinds_damage, kinds_drawn, kinds_film, kinds_frame, kinds_overlay, kinds_time
 from flags.stage import Made, Stage
 
 
@@ -115,5 +115,13 @@ CLEAN_KINDS = (
     Kind("time-lapse", kinds_clean.time_lapse, 14, (3, 5, 8), "x", min_frames=220, footage="lively"),
     Kind("low-rate", kinds_clean.low_rate, 14, (8, 10, 12), "frames/s", min_frames=60),
 )
-KINDS = GATED_KINDS + CLEAN_KINDS + OTHER_KINDS
+FILM_KINDS = (
+    Kind("film-logo", kinds_film.film_logo, 30, (0.2, 0.3, 0.5, 0.8, 1), "opacity", "overlay_has_logo", gate_from=0.3, min_frames=58),
+    Kind("film-watermark", kinds_film.film_watermark, 16, (0.1, 0.2, 0.3, 0.5), "opacity", "overlay_has_watermark", min_frames=58),
+    Kind("film-clean", kinds_film.film_clean, 30, (4, 5, 6, 7), "shots", min_frames=58),
+    Kind("film-sign", kinds_film.film_sign, 20, (4, 5, 6, 7), "shots", min_frames=58),
+)
+"""Whole sources, which are scored only as a run would (`run.py score --pipeline`)."""
+FILM_NAMES = tuple(kind.name for kind in FILM_KINDS)
+KINDS = GATED_KINDS + CLEAN_KINDS + OTHER_KINDS + FILM_KINDS
 NAMES = tuple(kind.name for kind in KINDS)

@@ -1,6 +1,7 @@
 """Kinds that lay something over moving footage: logo, watermark, subtitles, ticker."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -51,10 +52,41 @@ def mark(random: np.random.Generator, width: int) -> np.ndarray:
     return np.pad(both, 2)
 
 
-def logo(stage: Stage, opacity: float) -> Made:
-    """A static logo of 3 to 15 % of the width at `opacity`, mostly in a corner; light or coloured, at times with a dark outline."""
-    frames, fps = _seen_by_a_camera(stage)
-    random = stage.random
+@dataclass(frozen=True, eq=False)
+class Logo:
+    """Where a logo lies and how it looks; `box` is its ink in x, y, width, height."""
+
+    cover: np.ndarray
+    edge: np.ndarray | None
+    colour: tuple[int, int, int]
+    x: int
+    y: int
+    share: float
+    is_corner: bool
+    box: list[int]
+
+    @property
+    def is_large(self) -> bool:
+        return self.share >= MIN_LOGO_SHARE
+
+    @property
+    def note(self) -> str:
+        return f"{100 * self.share:.1f} % {'corner' if self.is_corner else 'inside'}{' outlined' if self.edge is not None else ''}"
+
+    def over(self, picture: np.ndarray, opacity: float) -> np.ndarray:
+        made = picture.copy()
+        if self.edge is not None:
+            laid(made, self.edge, (15, 15, 15), self.x, self.y, opacity)
+        laid(made, self.cover, self.colour, self.x, self.y, opacity)
+        return made
+
+    def contrast(self, frames: Sequence[np.ndarray]) -> float:
+        """Levels of luma between it and what lies under it, were it opaque."""
+        return _contrast(frames, self.cover, self.x, self.y, self.colour, self.edge is not None)
+
+
+def drawn_logo(random: np.random.Generator, frames: Sequence[np.ndarray]) -> Logo:
+    """3 to 15 % of the width, mostly in a corner; light or coloured, at times with a dark outline."""
     height, width = frames[0].shape[:2]
     share = float(np.exp(random.uniform(np.log(0.035), np.log(0.15))))
     cover = mark(random, max(16, round(share * width)))
@@ -66,18 +98,23 @@ def logo(stage: Stage, opacity: float) -> Made:
     x, y = min(x, width - cover.shape[1]), min(y, height - cover.shape[0])
     colour, has_outline = COLOURS[int(random.integers(len(COLOURS)))], random.random() < 0.35
     edge = outlined(cover, 1) if has_outline else None
-    made = [one.copy() for one in frames]
-    for one in made:
-        if edge is not None:
-            laid(one, edge, (15, 15, 15), x, y, opacity)
-        laid(one, cover, colour, x, y, opacity)
-    contrast = _contrast(frames, cover, x, y, colour, has_outline) * opacity
-    note = f"{100 * share:.1f} % {'corner' if is_corner else 'inside'}{' outlined' if has_outline else ''} contrast {contrast:.0f}"
-    box = tight(cover, x, y, width, height)
-    moving = moving_share(frames, box)
-    is_gated = share >= MIN_LOGO_SHARE and contrast >= MIN_CONTRAST and moving >= MIN_MOVING
+    return Logo(cover, edge, colour, x, y, share, is_corner, tight(cover, x, y, width, height))
+
+
+def logo(stage: Stage, opacity: float) -> Made:
+    """A static logo at `opacity`, as `drawn_logo` makes it."""
+    frames, fps = _seen_by_a_camera(stage)
+    one = drawn_logo(stage.random, frames)
+    made = [one.over(picture, opacity) for picture in frames]
+    contrast, moving = one.contrast(frames) * opacity, moving_share(frames, one.box)
     return Made(
-        made, fps, {"overlay_has_logo": True}, LOGO_UNSURE, {"overlay_logo_box": box}, note=f"{note} moving {moving:.2f}", gated=is_gated
+        made,
+        fps,
+        {"overlay_has_logo": True},
+        LOGO_UNSURE,
+        {"overlay_logo_box": one.box},
+        note=f"{one.note} contrast {contrast:.0f} moving {moving:.2f}",
+        gated=one.is_large and contrast >= MIN_CONTRAST and moving >= MIN_MOVING,
     )
 
 
@@ -101,11 +138,8 @@ def _contrast(frames: Sequence[np.ndarray], cover: np.ndarray, x: int, y: int, c
     return max(float(np.abs(np.array(under) - luma).mean()), 60.0 if has_outline else 0.0)
 
 
-def watermark(stage: Stage, opacity: float) -> Made:
-    """A mark repeated over the whole picture, or one large mark across its middle; straight or at an angle."""
-    frames, fps = _seen_by_a_camera(stage)
-    random = stage.random
-    height, width = frames[0].shape[:2]
+def drawn_watermark(random: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, str]:
+    """Coverage of a mark repeated over the whole picture, or of one large mark across its middle; straight or at an angle."""
     is_tiled = random.random() < 0.65
     cover = mark(random, round(width * (random.uniform(0.12, 0.2) if is_tiled else random.uniform(0.45, 0.7))))
     side = round(1.5 * float(np.hypot(width, height)))
@@ -121,13 +155,29 @@ def watermark(stage: Stage, opacity: float) -> Made:
     angle = float(random.choice([0.0, -30.0, -20.0, 25.0]))
     sheet = cv2.warpAffine(sheet, cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1), (side, side))
     top, left = (side - height) // 2, (side - width) // 2
-    sheet = sheet[top : top + height, left : left + width]
+    return sheet[top : top + height, left : left + width], "tiled" if is_tiled else "one large"
+
+
+def watermark(stage: Stage, opacity: float) -> Made:
+    """A mark over the whole picture, as `drawn_watermark` makes it."""
+    frames, fps = _seen_by_a_camera(stage)
+    height, width = frames[0].shape[:2]
+    sheet, note = drawn_watermark(stage.random, width, height)
     made = [one.copy() for one in frames]
     for one in made:
         laid(one, sheet, (250, 250, 250), 0, 0, opacity)
-    return Made(
-        made, fps, {"overlay_has_watermark": True}, ("overlay_has_logo", "overlay_has_subtitles"), note="tiled" if is_tiled else "one large"
-    )
+    return Made(made, fps, {"overlay_has_watermark": True}, ("overlay_has_logo", "overlay_has_subtitles"), note=note)
+
+
+def lettered_sign(random: np.random.Generator, width: int) -> np.ndarray:
+    """uint8 (H, W, 3) BGR: a board with a word on it."""
+    ink = mark(random, round(width * 0.8))
+    pad_x, pad_y = max(3, (width - ink.shape[1]) // 2), max(2, round(ink.shape[0] * random.uniform(0.2, 0.5)))
+    cover = np.pad(ink, ((pad_y, pad_y), (pad_x, pad_x)))
+    dark, light = ((30, 30, 150), (245, 245, 245)) if random.random() < 0.5 else ((225, 230, 230), (20, 20, 20))
+    board = np.full((*cover.shape, 3), dark, np.uint8)
+    laid(board, cover, light, 0, 0)
+    return board
 
 
 def subtitles(stage: Stage, present: float) -> Made:

@@ -20,6 +20,7 @@ from cuts.footage import Listed
 
 MAX_WIDTH, MAX_HEIGHT = 1280, 720
 MAX_PIECES_HELD = 6
+GLANCE_WIDTH, GLANCE_HEIGHT, GLANCE_FRAMES = 480, 270, 100
 PHOTOGRAPHS = {
     "tuning": ("astronaut.png", "coffee.png", "motorcycle_left.png", "camera.png", "ihc.png", "coins.png"),
     "test": ("chelsea.png", "rocket.jpg", "hubble_deep_field.jpg", "moon.png", "retina.jpg", "gravel.png"),
@@ -94,6 +95,7 @@ class Library:
     originals: list[Original] = field(init=False)
     _held: OrderedDict[str, Piece] = field(default_factory=OrderedDict)
     _photos: list[Photo] = field(default_factory=list)
+    _glances: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.originals = listed(self.half)
@@ -105,6 +107,14 @@ class Library:
                 self._held.popitem(last=False)
         self._held.move_to_end(original.name)
         return self._held[original.name]
+
+    def glance(self, original: Original) -> list[np.ndarray]:
+        """The first frames of a piece, planar 4:2:0, covering 480 x 270; all pieces of a half take some 0.5 GB and are held."""
+        if original.name not in self._glances:
+            one = replace(original, last=min(original.last, original.first + GLANCE_FRAMES - 1))
+            frames = _read(one, footage.located(original.listed.file, self.videos)).frames
+            self._glances[original.name] = [_glanced(planar) for planar in frames]
+        return self._glances[original.name]
 
     def photos(self) -> list[Photo]:
         """Photographs of the wheel and one still of each piece that is camera footage or a rendered film, in fixed order."""
@@ -180,6 +190,15 @@ def _planar(bgr: np.ndarray, factor: int) -> np.ndarray:
     scale = min(MAX_WIDTH / width, MAX_HEIGHT / height, 1.0)
     size = (round(width * scale / 4) * 4 // factor, round(height * scale / 4) * 4 // factor)
     return cv2.cvtColor(fitted(bgr, size), cv2.COLOR_BGR2YUV_I420)
+
+
+def _glanced(planar: np.ndarray) -> np.ndarray:
+    height, width = planar.shape[0] * 2 // 3, planar.shape[1]
+    scale = max(GLANCE_WIDTH / width, GLANCE_HEIGHT / height)
+    if scale >= 1:
+        return planar
+    size = -(-round(width * scale) // 4) * 4, -(-round(height * scale) // 4) * 4
+    return cv2.cvtColor(fitted(cv2.cvtColor(planar, cv2.COLOR_YUV2BGR_I420), size), cv2.COLOR_BGR2YUV_I420)
 
 
 def fitted(bgr: np.ndarray, size: tuple[int, int]) -> np.ndarray:

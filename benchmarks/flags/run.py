@@ -8,7 +8,9 @@
 left alone (`--again KIND ...` makes kinds anew). `score` scans each case as one span over the whole file with every scorer that the
 wanted flags need, keeps the rows in DIR/HALF/rows, redoes only scorers whose code or whose cases have changed (`--redo` forces one), and
 prints a table: precision, recall, false-positive rate and average precision with intervals over originals, the gates, recall by strength,
-and the worst errors by name. `sheet` draws contact sheets. Choose on tuning, report on test: the halves share no footage.
+and the worst errors by name. `--pipeline` scores with shots as a run finds them: stills, slideshows and freezes by the share of time
+that is flagged, and films (`--kind film-logo film-watermark film-clean film-sign --only overlay`) clip by clip, alone and settled across
+the source. `sheet` draws contact sheets. Choose on tuning, report on test: the halves share no footage.
 """
 
 import argparse
@@ -63,7 +65,9 @@ def main() -> None:
     parser.add_argument("--parameters", nargs=2, action="append", default=[], metavar=("SCORER", "JSON"), help="a scorer's parameters")
     parser.add_argument("--rows", type=Path, help="folder that keeps the rows; default DIR/HALF/rows")
     parser.add_argument("--same-pass", action="store_true", help="keep rows although code that the scorer does not import has changed")
-    parser.add_argument("--pipeline", action="store_true", help="also still, slideshow and freeze with shots as the pipeline finds them")
+    parser.add_argument(
+        "--pipeline", action="store_true", help="also what takes shots as a run finds them: stills, slideshows, freezes, films"
+    )
     parser.add_argument("--errors", type=int, default=8, help="errors listed for each flag")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--csv", type=Path)
@@ -87,12 +91,17 @@ def main() -> None:
     flags = wanted(options.only)
     kept = (options.rows or folder / "rows").resolve()
     settings = scoring.Options(kept, options.redo, [(name, text) for name, text in options.parameters], options.same_pass, options.jobs)
+    sources = cases
+    cases = [case for case in sources if case.kind not in kinds.FILM_NAMES]
     rows = scoring.rows(folder, cases, flags, settings)
     results = [measure.measured(flag, cases, rows.get(flag.scorer, {})) for flag in flags]
-    for line in tables.report(results, cases, options.errors):
-        print(line)
+    if cases:
+        for line in tables.report(results, cases, options.errors):
+            print(line)
     if options.pipeline:
         for line in tables.pipeline(scoring.pipeline(folder, cases, dict(options.parameters))):
+            print(line)
+        for line in tables.films(scoring.films(folder, sources, dict(options.parameters)), [f for f in flags if f.scorer == "overlay"]):
             print(line)
     if options.csv:
         tables.write_csv(options.csv, results)

@@ -27,11 +27,12 @@ from curate.clip import NS_PER_S, Span
 from curate.config import Clips, Decode, Sampling
 from curate.errors import CurateError
 from curate.scan import Pass, ScanReport, scan
-from curate.scorers import load, names
+from curate.scorers import ACROSS, load, names
 from curate.shots.params import Shots
 from curate.sources import Source
 from flags.compose import Case
 from flags.flags import Flag
+from flags.kinds import FILM_NAMES
 
 Row = dict[str, Any]
 BLOCK = 20
@@ -140,9 +141,12 @@ def _case_rows(folder: Path, case: Case, opened: Mapping[str, Any]) -> dict[str,
         return {name: {"_error": _said(error)} for name in opened}
     if not clips[0].facts.is_scored:
         return {name: {"_error": f"{case.name}: too short to be scored"} for name in opened}
-    for name, (_, score) in opened.items():
+    for name, (scorer, score) in opened.items():
         try:
             row = dict(score([clips[0].samples[name]])[0])
+            if hasattr(scorer, "settle"):
+                scorer.settle([row])
+            row.pop(ACROSS, None)
             facts = clips[0].facts
             row["active_box"] = [facts.active_x, facts.active_y, facts.active_width, facts.active_height]
             found[name] = _plain(row)
@@ -232,4 +236,19 @@ def pipeline(folder: Path, cases: Sequence[Case], parameters: Mapping[str, str])
             clips = _clips(folder, case, settings, {"synthetic": scorer.samples}, None)
             lasting = [(clip.facts.duration_s, clip.samples["synthetic"]) for clip in clips if "synthetic" in clip.samples]
             found.append((case, [_plain(score([samples])[0]) | {"duration_s": seconds} for seconds, samples in lasting]))
+    return found
+
+
+def films(folder: Path, cases: Sequence[Case], parameters: Mapping[str, str]) -> list[tuple[Case, list[Row], list[Row]]]:
+    """Whole sources with shots as a run finds them: the rows of `overlay` of their scored clips, alone and settled across the source."""
+    scorer = _scorer("overlay", parameters.get("overlay"))
+    score, settings = scorer.open(None), Pass(Decode(threads=1), Sampling(), Shots(), Clips())
+    found = []
+    for case in cases:
+        if case.kind in FILM_NAMES:
+            clips = _clips(folder, case, settings, {"overlay": scorer.samples}, None)
+            alone = [score([clip.samples["overlay"]])[0] for clip in clips if "overlay" in clip.samples]
+            settled = [dict(row) for row in alone]
+            scorer.settle(settled)
+            found.append((case, *([{k: row[k] for k in scorer.columns} for row in rows] for rows in (alone, settled))))
     return found

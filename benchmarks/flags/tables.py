@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flags.compose import Case
+from flags.flags import Flag
 from flags.kinds import KINDS
 from flags.measure import Judged, Result, half_recall_level
 
@@ -120,3 +121,39 @@ def pipeline(found: Sequence[tuple[Case, list[Mapping[str, Any]]]]) -> Iterator[
             share = 100 * flagged / seconds if seconds else float("nan")
             counts = f"{len(part)} cases, {lost} without a clip of 2 s"
             yield f"  {kind}: {counts}; {share:.1f} % of {seconds:.0f} s of clips carry {' or '.join(names)}"
+
+
+def films(found: Sequence[tuple[Case, list[Mapping[str, Any]], list[Mapping[str, Any]]]], flags: Sequence[Flag]) -> Iterator[str]:
+    """Recall and false positives over the clips of whole sources, each clip by itself and settled across its source's clips."""
+    if not found:
+        return
+    yield "\nClips of films, shots found as in a run (found / clips; recall over films that count for the gate):\n"
+    yield "| flag | films with / without | recall alone | recall across | false alone | false across |"
+    yield "|---" * 6 + "|"
+    for flag in flags:
+        judged = [(case.truth[flag.name], alone, across, case) for case, alone, across in found if flag.name in case.truth]
+        having = [one for one in judged if one[0] and one[3].is_gated and one[3].flag == flag.name]
+        lacking = [one for one in judged if not one[0]]
+        if having and lacking:
+            cells = [_said(part, side, flag) for part in (having, lacking) for side in (1, 2)]
+            yield f"| {flag.name} | {len(having)} / {len(lacking)} | " + " | ".join(cells) + " |"
+    for kind in dict.fromkeys(case.kind for case, _, _ in found):
+        for flag in flags:
+            part = [
+                (case.truth[flag.name], alone, across, case)
+                for case, alone, across in found
+                if case.kind == kind and flag.name in case.truth
+            ]
+            levels = sorted({one[3].level for one in part})
+            if part and part[0][0]:
+                by_level = ((level, [one for one in part if one[3].level == level]) for level in levels)
+                yield f"  {flag.name} [{kind}] " + "  ".join(
+                    f"{level:g}: {_said(p, 1, flag)} > {_said(p, 2, flag)}" for level, p in by_level
+                )
+            elif part and any(flag.said(row) for one in part for side in (1, 2) for row in one[side]):
+                yield f"  {flag.name} [{kind}] false {_said(part, 1, flag)} > {_said(part, 2, flag)}"
+
+
+def _said(part: Sequence[tuple[Any, ...]], side: int, flag: Flag) -> str:
+    said = [bool(flag.said(row)) for one in part for row in one[side]]
+    return f"{sum(said) / max(1, len(said)):.3f} ({sum(said)}/{len(said)})"

@@ -80,7 +80,11 @@ def skip_problems(config: "Config") -> list[str]:
         elif rule.percentiles:
             lines.append(f"{where} is a percentile, which is known only when all clips are scored; name a rule with min, max or is")
         elif rule.column in UNSETTLED or rule.column not in {**CLIP_COLUMNS, **cheap}:
-            why = "is known too late" if rule.column in UNSETTLED else "comes from a scorer that uses models itself, or from none"
+            why = (
+                "is known too late"
+                if rule.column in UNSETTLED
+                else "comes from a scorer that uses models itself, is settled when its source ends, or comes from none"
+            )
             lines.append(f"{where} reads {rule.column}, which {why}; name a rule over a column of motion, quality, synthetic or the pass")
     return lines
 
@@ -105,5 +109,6 @@ def _cheap_scorers(config: "Config") -> dict[str, tuple[str, Any]]:
     for name, entry in config.scorers.items():
         scorer = entry.scorer
         if not hasattr(scorer, "weights"):
-            found |= {column: (name, facts) for column, facts in scorer.columns.items() if not facts.large}
+            late = getattr(scorer, "settles", ())  # known only when the source has ended
+            found |= {column: (name, facts) for column, facts in scorer.columns.items() if not facts.large and column not in late}
     return found

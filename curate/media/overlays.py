@@ -14,13 +14,13 @@ import numpy as np
 from curate.clip import Box
 from curate.media.captions import Line, find_lines
 from curate.media.logos import Group, around, best_groups, find_colour_logos, find_logos
-from curate.media.standing import Watch, standing_colours
+from curate.media.standing import Standing, Watch, standing_colours
 from curate.media.tickers import find_ticker
 from curate.media.tiles import repetition
 from curate.samples import Pair
 
 MIN_SAMPLES = 3
-LOGO_STRENGTH, WATERMARK_STRENGTH, SUBTITLES_SHARE, TICKER_SHARE = 2.8, 0.35, 0.15, 0.7
+LOGO_STRENGTH, WATERMARK_STRENGTH, SUBTITLES_SHARE, TICKER_SHARE = 2.1, 0.35, 0.15, 0.7
 LINE_WORTH = 3.0
 
 
@@ -42,6 +42,7 @@ class Found:
     subtitles_share   share of the samples that show a line of burnt-in text
     ticker_share      share of the pairs of frames in which a band of text runs; None where there were no pairs
     standing          share of the scene's strong gradients that stand still: from 0.16 on the camera is fixed
+    still             what stands still in the samples
     """
 
     logos: tuple[Group, ...]
@@ -51,6 +52,7 @@ class Found:
     ticker_share: float | None
     ticker_box: Box | None
     standing: float
+    still: Standing
 
 
 def examine(
@@ -84,6 +86,7 @@ def examine(
         ticker_share if pairs else None,
         ticker_box,
         still.scene_share,
+        still,
     )
 
 

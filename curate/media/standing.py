@@ -48,6 +48,12 @@ class Standing:
         return SceneStands(self).outside(Box(0, 0, 0, 0), 0)
 
 
+def magnitude(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Lengths of vectors. `cv2.magnitude` rounds its last bit by where the arrays lie in memory, which differs from run to run."""
+    length: np.ndarray = np.sqrt(x * x + y * y)
+    return length
+
+
 def standing(lumas: Sequence[np.ndarray]) -> Standing:
     """Of two or more uint8 (H, W) samples of one clip."""
     watch = Watch(lumas[0].shape)
@@ -81,7 +87,7 @@ class Watch:
         n = self._count
         dx, dy, squares, level, level_squares = (total / n for total in self._sums)
         variance = np.maximum(squares - dx * dx - dy * dy, 0) * (n / (n - 1)) + NOISE_VARIANCE
-        edges = np.maximum(cv2.magnitude(dx, dy) - CONFIDENCE * cv2.sqrt(variance / n), 0)
+        edges = np.maximum(magnitude(dx, dy) - CONFIDENCE * cv2.sqrt(variance / n), 0)
         spread = cv2.sqrt(np.maximum(level_squares - level * level, 0))
         moving = (cv2.blur(spread, (5, 5)) > MOVING_LEVELS).view(np.uint8)
         return Standing(edges, dx, dy, cv2.sqrt(squares), level, moving)

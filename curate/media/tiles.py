@@ -12,7 +12,7 @@ One large mark across the middle does not repeat and is not found.
 import cv2
 import numpy as np
 
-from curate.media.standing import Standing
+from curate.media.standing import Standing, magnitude
 
 EDGE_LEVELS = 20.0
 MIN_EDGE = 2.0  # levels per pixel
@@ -25,11 +25,10 @@ REDUCED = 3  # px that are one in the autocorrelation: letters of a mark are lar
 
 def repetition(still: Standing) -> float:
     """How well the standing edges repeat, in [0, 1], less before a fixed camera; 0 where they are not spread over the picture."""
-    standing = (still.edges > MIN_EDGE).astype(np.float32)
-    cells = cv2.resize(standing, (NUM_CELLS, NUM_CELLS), interpolation=cv2.INTER_AREA)
-    if float(np.mean(cells > CELL_SHARE)) < MIN_CELLS:
+    if spread(still) < MIN_CELLS:
         return 0.0
-    scale = standing * np.minimum(1.0, EDGE_LEVELS / np.maximum(cv2.magnitude(still.dx, still.dy), 1e-3))
+    standing = (still.edges > MIN_EDGE).astype(np.float32)
+    scale = standing * np.minimum(1.0, EDGE_LEVELS / np.maximum(magnitude(still.dx, still.dy), 1e-3))
     height, width = standing.shape[0] // REDUCED, standing.shape[1] // REDUCED
     upright, level = (cv2.resize(part * scale, (width, height), interpolation=cv2.INTER_AREA) for part in (still.dx, still.dy))
     least = np.minimum(_autocorrelation(upright), _autocorrelation(level))
@@ -39,6 +38,12 @@ def repetition(still: Standing) -> float:
     allowed = (np.hypot(across, down) > MIN_SHIFT) & (np.abs(across) < MAX_SHIFT) & (np.abs(down) < MAX_SHIFT)
     is_fixed = min(1.0, max(0.0, (still.scene_share - MOVING_CAMERA) / (FIXED_CAMERA - MOVING_CAMERA)))
     return float(np.clip(least[allowed].max(), 0, 1)) * (1 - (1 - FIXED_WORTH) * is_fixed)
+
+
+def spread(still: Standing) -> float:
+    """Share of the picture's cells that hold standing edges, in [0, 1]."""
+    standing = (still.edges > MIN_EDGE).astype(np.float32)
+    return float(np.mean(cv2.resize(standing, (NUM_CELLS, NUM_CELLS), interpolation=cv2.INTER_AREA) > CELL_SHARE))
 
 
 def _autocorrelation(part: np.ndarray) -> np.ndarray:

@@ -11,6 +11,16 @@ dataclass of parameters with
 and optionally `weights() -> tuple[Weight, ...]` (see `curate.models`) and `batch_clips`, how many clips it is handed at most
 at once (1 unless it says otherwise). A row holds every declared column, None where the value could not be computed, and may
 hold `faults`, a list of `curate.clip.Fault` that says why.
+
+A scorer that can tell more from all clips of a source than from each has two members besides:
+
+    settles         names of the columns that it may still change
+    settle(rows)    changes them in place, in the rows of one source's scored clips, in the order of time
+
+A row may then hold `across`, whatever `settle` wants to know of the clip: it pickles to at most `MAX_ACROSS_BYTES`, and is thrown away
+afterwards. Rows of clips that could not be scored hold none. Of a source with very many clips, or one scanned in parts, `settle` is given
+one stretch after another, never one of fewer than `SETTLED_TOGETHER` clips unless the source or the part has no more. It must depend on
+nothing but the rows.
 """
 
 import importlib
@@ -28,6 +38,11 @@ if TYPE_CHECKING:
     from curate.models import Models
 
 Score = Callable[[Sequence[ClipSamples]], list[dict[str, Any]]]
+
+ACROSS = "across"
+MAX_ACROSS_BYTES = 65536
+SETTLED_TOGETHER = 256
+"""Clips whose rows are settled together: with twice as many waiting, their evidence stays under 32 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,7 @@ def check_rows(name: str, columns: dict[str, Column], num_clips: int, rows: list
     if len(rows) != num_clips:
         raise ScorerError(f"scorer {name}: {num_clips} clips went in, {len(rows)} rows came back")
     for row in rows:
-        extra = set(row) - set(columns) - {"faults"}
+        extra = set(row) - set(columns) - {"faults", ACROSS}
         lacking = set(columns) - set(row)
         if extra or lacking:
             raise ScorerError(f"scorer {name}: undeclared columns {sorted(extra)}, missing columns {sorted(lacking)}")

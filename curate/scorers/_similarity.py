@@ -13,7 +13,8 @@ import numpy as np
 SHORT_SIDES = 16, 36, 72  # px of the levels
 STEPS = 8, 6, 5
 CLIP_LEVELS = 24.0
-COARSE, MAX_MISFIT = 1, 10.0  # level after which the search ends early; levels
+SOFT_PX = 0.85  # what is shrunk by averaging has stairs along its edges that do not move with them: misfits of 10.6 levels, so 3.4
+COARSE, MAX_MISFIT = 1, 5.0  # level after which the search ends early; levels
 MAX_CONDITION = 1e5
 CONVERGED_PX = 0.02
 OUTSIDE = -1000.0
@@ -67,7 +68,7 @@ def pyramid(luma: np.ndarray) -> list[np.ndarray]:
         scale = min(1.0, side / min(luma.shape))
         size = max(1, round(luma.shape[1] * scale)), max(1, round(luma.shape[0] * scale))
         luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
-        found.append(luma.astype(np.float32))
+        found.append(cv2.GaussianBlur(luma.astype(np.float32), (3, 3), SOFT_PX))
     return found[::-1]
 
 

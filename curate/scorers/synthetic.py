@@ -31,7 +31,7 @@ from curate.scorers._cadence import blend_share, duration_s, freeze_s, pulldown_
 from curate.scorers._ken_burns import ken_burns_runs, ken_burns_share
 from curate.scorers._light import black_share, fade_share, flashes, strobe_rate
 from curate.scorers._loops import repetition_shares
-from curate.scorers._still import held_pictures, shown_in_runs, slideshow_share, still_change
+from curate.scorers._still import held_pictures, lumas_between, shown_in_runs, slideshow_share, still_change
 
 if TYPE_CHECKING:
     from curate.models import Models
@@ -44,11 +44,15 @@ class Scorer:
     """Thresholds that turn evidence into flags. A rule may read the evidence instead."""
 
     still_change: float = Field(
-        10.0, ge=0, le=255, description="a clip whose picture changes by less is still", json_schema_extra={"unit": "levels"}
+        6.0, ge=0, le=255, description="a clip whose picture changes by less is still", json_schema_extra={"unit": "levels"}
     )
     slideshow_share: float = Field(0.5, gt=0, le=1, description="a clip is a slideshow from this share of its time in stills on")
     ken_burns_change: float = Field(
-        13.0, ge=0, le=255, description="most that a picture, moved back, may differ from itself", json_schema_extra={"unit": "levels"}
+        2.4,
+        ge=0,
+        le=255,
+        description="most that a picture, moved back, may differ from itself, in what a codec does to it",
+        json_schema_extra={"unit": "times"},
     )
     ken_burns_share: float = Field(0.6, gt=0, le=1, description="a clip is a moved photograph from this share of its time on")
     black_level: float = Field(
@@ -77,7 +81,7 @@ class Scorer:
         1.8, ge=0, le=1000, description="bars whose edge takes as many pixels from 20 to 80 % are soft", json_schema_extra={"unit": "px"}
     )
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -115,8 +119,9 @@ class Scorer:
         grid, times_ns = clip.motion.grid, clip.motion.grid_times_ns
         change = still_change(grid)
         if change < self.still_change:
-            # A loop of half a second shows the same picture at every sample of the grid, and another one in between.
-            change = max(change, still_change([luma for pair in clip.motion.pairs for luma in (pair.luma0, pair.luma1)] or grid))
+            # A loop of half a second shows the same picture at every sample of the grid, and another one in between; a hand may too.
+            lumas = lumas_between(clip.motion, clip.span.start_ns, clip.span.end_ns)
+            change = max(change, still_change(lumas)) if len(lumas) > len(grid) else change
         runs = ken_burns_runs(grid, times_ns, self.ken_burns_change) if change >= self.still_change else []
         row = {
             "synthetic_is_still": change < self.still_change,
@@ -126,7 +131,7 @@ class Scorer:
         }
         if len(clip.track.thumbs) != len(clip.track.times_ns):
             return row
-        shown = held_pictures(clip.track, clip.motion, self.still_change) if change >= self.still_change else []
+        shown = held_pictures(clip.track, clip.motion) if change >= self.still_change else []
         spans = [(int(times_ns[run.first]), int(times_ns[run.last])) for run in runs]
         in_turn = slideshow_share(clip.track, [*shown, *shown_in_runs(clip.track, spans)])
         return row | {"synthetic_slideshow_share": in_turn, "synthetic_is_slideshow": in_turn >= self.slideshow_share}
@@ -199,7 +204,7 @@ def _flag(doc: str) -> Column:
 
 _COLUMNS = {
     "synthetic_is_still": _flag("still image: synthetic_still_change is below still_change"),
-    "synthetic_still_change": Column(pa.float32(), "levels", "change of the picture over the clip that 1 % of its blocks exceed", 0, 255),
+    "synthetic_still_change": Column(pa.float32(), "levels", "change over the clip of the fourth most different patch", 0, 255),
     "synthetic_is_slideshow": _flag("slideshow: synthetic_slideshow_share reaches slideshow_share"),
     "synthetic_slideshow_share": _share("time in still or moved photographs that take turns"),
     "synthetic_is_ken_burns": _flag("zoom or pan over a photograph: synthetic_ken_burns_share reaches ken_burns_share"),

@@ -11,6 +11,7 @@ from PIL import Image
 from curate.clip import NS_PER_S, Box
 from curate.media.logos import Group
 from curate.media.overlays import LOGO_STRENGTH, Overlay, examine, find_overlays
+from curate.media.standing import Watch
 from curate.samples import Pair
 from pipelines import footage
 
@@ -137,8 +138,18 @@ def test_colours_of_a_scene_are_no_logo(travelling, fixed):
 
 def test_frames_between_the_samples_leave_less_that_stands_by_chance(travelling):
     lumas, times, pairs = samples(travelling[:38])
-    by_chance, less = (sum(group.strength for group in examine(lumas, times, some).logos) for some in ((), pairs))
-    assert less < 0.5 * by_chance
+    watch = Watch(lumas[0].shape)
+    watch.add(lumas)
+    by_chance = float(watch.standing().edges.sum())
+    watch.add(pair.luma1 for pair in pairs if pair.time1_ns not in times)
+    assert float(watch.standing().edges.sum()) < 0.6 * by_chance
+
+
+@pytest.mark.parametrize(("blur", "found"), [(0.0, True), (3.0, False)])
+def test_what_a_lens_left_out_of_focus_is_no_logo(travelling, blur, found):
+    mark = cv2.dilate(lettering("TV9", 255, 34, 0.9), np.ones((3, 3)))
+    soft = cv2.GaussianBlur(mark, (0, 0), blur) if blur else mark
+    assert bool(logos(laid(travelling, soft, 0.9), in_colour=False)) is found
 
 
 def test_a_frame_of_a_pair_that_is_a_sample_counts_once(travelling):

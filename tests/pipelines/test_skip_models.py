@@ -140,6 +140,7 @@ def test_a_rule_that_is_loosened_later_leaves_the_null_as_reason(go: Go, tmp_pat
     [
         (["dark"], (), "'dark' is no rule of `rules`; take it out, or name one of: slow, small, unseen"),
         (["unseen"], (), "comes from a scorer that uses models itself"),
+        (["logo"], ("scorers.overlay={}", "rules.logo.column=overlay_has_logo", "rules.logo.is=false"), "is settled when its source ends"),
         (["slow"], ("rules.slow.min=null", "rules.slow.min_percentile=25"), "is a percentile"),
         (["slow"], ("rules.slow=null",), "'slow' is no rule"),
     ],

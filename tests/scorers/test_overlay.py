@@ -10,6 +10,7 @@ import pytest
 
 from curate.clip import Span
 from curate.config import Clips, Decode, Sampling
+from curate.media.recurring import Verdict
 from curate.models import Models
 from curate.samples import ClipSamples
 from curate.scan import Pass, ScanReport, scan
@@ -120,7 +121,7 @@ def test_thresholds_turn_evidence_into_flags(travelling, tmp_path):
 
 def test_a_clip_too_short_to_tell_is_null_with_a_fault(travelling, tmp_path):
     row = score(clip_of(footage.write_video(tmp_path / "a.mp4", travelling[:20])))
-    assert {name for name, value in row.items() if value is not None} == {"faults"}
+    assert {name for name, value in row.items() if value is not None} == {"faults"} and "across" not in row
     (fault,) = row["faults"]
     assert fault.stage == "overlay" and fault.kind == "TooFewSamples"
 
@@ -129,7 +130,9 @@ def test_the_same_clip_gives_the_same_row_alone_and_among_others(travelling, tmp
     first = clip_of(footage.write_video(tmp_path / "a.mp4", marked(travelling, 0.5)))
     other = clip_of(footage.write_video(tmp_path / "b.mp4", subtitled(travelling)))
     together = Scorer().open(Models())([other, first])
-    assert together == [score(other), score(first)]
+    for row, alone in zip(together, [score(other), score(first)], strict=True):
+        one, same = row.pop("across"), alone.pop("across")
+        assert row == alone and np.array_equal(one.picture, same.picture) and one.groups == same.groups
 
 
 def test_without_pairs_the_ticker_is_null_and_the_rest_is_told(travelling, tmp_path):
@@ -138,3 +141,19 @@ def test_without_pairs_the_ticker_is_null_and_the_rest_is_told(travelling, tmp_p
     row = score(replace(clip, motion=replace(clip.motion, pairs=())))
     assert row["overlay_has_ticker"] is None and row["overlay_ticker_share"] is None
     assert row["overlay_has_logo"] is True
+
+
+def test_settling_raises_what_other_scenes_confirm_and_drops_what_they_lack(travelling, tmp_path):
+    """By the tests of `curate.media.recurring`; here, that the columns follow the evidence and the threshold."""
+    strengths = {"confirmed": 9.0, "lacking": 0.0, "weaker": 1.0}
+    scorer = Scorer()
+    row = score(clip_of(footage.write_video(tmp_path / "a.mp4", marked(travelling, 0.5))))
+    own = row["overlay_logo_strength"]
+    rows = {name: dict(row) for name in strengths}
+    said = [Verdict(strength * own if strength > 1 else strength, [1, 2, 30, 40], 5) for strength in strengths.values()]
+    for one, verdict in zip(rows.values(), said, strict=True):
+        scorer.follow(one, verdict)
+    assert rows["confirmed"]["overlay_logo_strength"] == 9 * own and rows["confirmed"]["overlay_logo_box"] == [1, 2, 30, 40]
+    assert rows["confirmed"]["overlay_has_logo"] is True and rows["confirmed"]["overlay_logo_scenes"] == 5
+    assert rows["lacking"]["overlay_has_logo"] is False and rows["lacking"]["overlay_logo_box"] is None
+    assert rows["weaker"]["overlay_logo_strength"] == own and rows["weaker"]["overlay_logo_box"] == row["overlay_logo_box"]

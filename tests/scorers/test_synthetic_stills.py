@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from synthetic_clips import Pictures, camera_over, encoded, flags, photograph, scanned, score
 
+from curate.scorers._ken_burns import _run, _Step
+from curate.scorers._still import held_change, still_change
 from pipelines import footage
 from pipelines.footage import Join
 
@@ -37,6 +40,33 @@ def test_a_camera_over_a_photograph_is_found(tmp_path: Path, name: str, move: st
     assert not row["synthetic_is_slideshow"]
 
 
+def eased(name: str) -> Pictures:
+    """A pan that sets out and arrives slowly."""
+    even = camera_over([photograph(name)] * 361, *MOVES["pan"], SIZE)
+    shares = np.linspace(0, 1, 75)
+    return [even[round(360 * share * share * (3 - 2 * share))] for share in shares.tolist()]
+
+
+def by_whole_pixels(name: str) -> Pictures:
+    """A zoom whose window has whole sides at whole places, as some editors cut it out."""
+    picture = footage.cover([photograph(name)], 352, 198)[0]
+    seen = []
+    for share in np.linspace(0, 1, 75).tolist():
+        width, height = int(352 - 32 * share), int(198 - 18 * share)
+        x, y = int(16 * share), int(9 * share)
+        seen.append(cv2.resize(picture[y : y + height, x : x + width], SIZE, interpolation=cv2.INTER_CUBIC))
+    return seen
+
+
+@pytest.mark.parametrize("made", [eased, by_whole_pixels])
+@pytest.mark.parametrize("name", ["page.png", "brick.png"])
+def test_a_poor_copy_of_an_uneven_camera_over_print_or_fine_texture_is_found(
+    tmp_path: Path, name: str, made: Callable[[str], Pictures]
+) -> None:
+    row = score(scanned(encoded(tmp_path / "x.mp4", made(name), crf=33)))
+    assert row["synthetic_is_ken_burns"], row
+
+
 @pytest.mark.parametrize("move", MOVES)
 def test_the_same_camera_over_living_pictures_is_not(tmp_path: Path, lively: Pictures, move: str) -> None:
     row = score(scanned(encoded(tmp_path / "x.mp4", camera_over(lively, *MOVES[move], SIZE), crf=28)))
@@ -52,10 +82,11 @@ def test_parallax_breaks_the_one_similarity(tmp_path: Path) -> None:
     assert score(scanned(encoded(tmp_path / "x.mp4", pictures)))["synthetic_ken_burns_share"] < 0.4
 
 
-def test_a_logo_that_stays_does_not_hide_the_photograph(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("x", "y"), [(260, 12), (140, 90)])
+def test_a_logo_that_stays_does_not_hide_the_photograph(tmp_path: Path, x: int, y: int) -> None:
     pictures = camera_over([photograph("coffee.png")] * 60, *MOVES["pan"], SIZE)
     for picture in pictures:
-        picture[12:32, 260:304] = 235
+        picture[y : y + 20, x : x + 44] = 235
     assert score(scanned(encoded(tmp_path / "x.mp4", pictures)))["synthetic_is_ken_burns"]
 
 
@@ -99,3 +130,50 @@ def test_a_loop_of_half_a_second_is_not_still_though_every_sample_shows_one_pict
     row = score(scanned(encoded(tmp_path / "x.mp4", turn * 6, fps=24)))
     assert row["synthetic_is_loop"]
     assert not row["synthetic_is_still"]
+
+
+def lively_patch_on(picture: np.ndarray, lively: Pictures, side: int) -> Pictures:
+    """One picture with grain of 2 levels, in which a square of that many pixels lives."""
+    rng, small = np.random.default_rng(5), footage.cover(lively, side, side)
+    shown = []
+    for live in small:
+        grainy = picture.astype(float)
+        grainy[60 : 60 + side, 200 : 200 + side] = live
+        shown.append(np.clip(grainy + rng.normal(0, 2, picture.shape[:2])[..., None], 0, 255).astype(np.uint8))
+    return shown
+
+
+def test_life_in_half_a_per_cent_of_a_picture_is_seen_that_one_per_cent_of_its_blocks_hides(tmp_path: Path, lively: Pictures) -> None:
+    still = footage.cover([photograph("coffee.png")], *SIZE)[0]
+    alive = scanned(encoded(tmp_path / "alive.mp4", lively_patch_on(still, lively, 18), crf=28))
+    assert alive.motion is not None
+    assert held_change(alive.motion.grid) < 10
+    assert not score(alive)["synthetic_is_still"]
+    dead = scanned(encoded(tmp_path / "dead.mp4", lively_patch_on(still, lively[:1] * len(lively), 18), crf=28))
+    assert score(dead)["synthetic_is_still"]
+
+
+def test_what_is_there_for_one_sample_of_many_is_no_noise() -> None:
+    # Eleven samples: the median over time is the picture without it.
+    grid = [np.full((180, 320), 90, np.uint8) for _ in range(11)]
+    grid[4][40:64, 40:64] = 130
+    assert still_change(grid) == pytest.approx(40)
+    assert held_change(grid) == 0
+
+
+def steps(shifts_px: list[float], left: float = 0.1) -> list[_Step]:
+    return [_Step(np.array([0, 0, shift / 180, 0]), left) for shift in shifts_px]
+
+
+def test_uneven_steps_are_a_run_if_they_lead_on_and_none_if_they_come_back() -> None:
+    shape = (180, 320)
+    assert _run(0, steps([1, 2, 0, 1, 2, 0, 1, 2]), shape) is not None  # whole pixels, at 1 px a sample
+    assert _run(0, steps([9, 2, 9, 2, 9, 2, 9, 2]), shape) is None  # jumps
+    assert _run(0, steps([1, 2, -1, -2, 1, 2, -1, -2]), shape) is None  # trembles on the spot
+    assert _run(0, steps([0.1] * 8), shape) is None  # stands
+
+
+def test_what_moves_before_a_fixed_camera_is_no_moved_photograph() -> None:
+    # A shift explains half of what changes: the slow rabbit before its burrow left 0.5, photographs at most 0.39.
+    assert _run(0, steps([2] * 8, left=0.5), (180, 320)) is None
+    assert _run(0, steps([2] * 8, left=0.35), (180, 320)) is not None
