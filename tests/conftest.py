@@ -13,11 +13,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import cv2
 import pytest
 
+from curate.media.encode import ordinary_schedule
 from pipelines import demo_media, footage
 
 ROOT = Path(__file__).resolve().parent.parent
 
 cv2.setNumThreads(1)
+
+
+@pytest.fixture(autouse=True)
+def ordinary_processes() -> Iterator[None]:
+    """Tests that encode AV1 themselves leave a process that goes before all others, see `ordinary_schedule`."""
+    yield
+    ordinary_schedule()
 
 
 @pytest.fixture(scope="session")

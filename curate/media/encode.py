@@ -106,7 +106,9 @@ class Encoding:
             context.options = self.options()
             frame = VideoFrame(256, 256, "yuv420p")
             frame.pts, frame.time_base = 0, Fraction(1, 25)
-            packets = [*context.encode(frame), *context.encode(None)]
+            packets = context.encode(frame)
+            ordinary_schedule()
+            packets += context.encode(None)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             where = "no usable NVIDIA encoder here" if self.hardware else "it cannot be opened"
             remedy = "; use hardware=false" if self.hardware else ""
@@ -114,6 +116,22 @@ class Encoding:
             raise ExportError(f"{self.encoder}: {where} ({reason}){remedy}") from error
         if not packets:
             raise ExportError(f"{self.encoder}: it took a frame and gave nothing back; choose another codec")
+
+
+def ordinary_schedule() -> None:
+    """Takes real-time scheduling from the threads of this process. No errors; does nothing but on Linux.
+
+    SVT-AV1 gives it to its own threads and to the one that opens it wherever it may (root in a container may): they then go before
+    everything else on the machine, and so does every process that is started afterwards.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        return
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            if os.sched_getscheduler(int(thread)) == os.SCHED_FIFO:
+                os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+        except OSError:  # it has ended
+            continue
 
 
 @functools.cache
@@ -212,8 +230,11 @@ class Mp4Writer:
         """Takes the next frame; its time is the timing's."""
         pts = int(self._timing.pts[self._next])
         frame.pts, frame.time_base, frame.duration = pts, self._timing.time_base, self._duration[pts]
+        packets = self._stream.encode(frame)
+        if not self._next:
+            ordinary_schedule()
         self._next += 1
-        self._mux(self._stream.encode(frame))
+        self._mux(packets)
 
     def close(self) -> None:
         """Ends the file; also after a failure, to let go of it."""

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from curate.media.encode import ordinary_schedule
 from pipelines import footage
 
 FPS = 25
@@ -127,6 +128,7 @@ def made(suffix: str, build: Callable[[Path], None]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"a.{suffix}")
         build(path)
+        ordinary_schedule()
         return path.read_bytes()
 
 
