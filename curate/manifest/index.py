@@ -81,8 +81,8 @@ class Index:
     @classmethod
     def problem(cls, path: Path) -> Problem | None:
         """What is wrong with the index on disk, if anything is; nothing is where no run has written one yet."""
-        if not path.exists() and not path.with_suffix(".json").exists():
-            return None
+        if not path.exists() and (not path.with_suffix(".json").exists() or not any(path.parent.glob("[0-9]*"))):
+            return None  # shards come after it
         remedy = "restore it from a copy: it says which source belongs to which shard"
         try:
             known = json.loads(path.with_suffix(".json").read_bytes())["sha256"]
@@ -93,7 +93,7 @@ class Index:
         try:
             return None if files.sha256(path) in known else Problem(path, "is damaged: it has another checksum than was written", remedy)
         except OSError as error:
-            return Problem(path, f"cannot be read: {error.strerror}", remedy)
+            return Problem(path, f"cannot be read: {error.strerror or error}", remedy)
 
     @cached_property
     def shard_ids(self) -> list[int]:

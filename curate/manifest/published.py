@@ -79,7 +79,7 @@ def problems(root: Path) -> Iterator[Problem]:
                 if files.sha256(root / name / part) != sha256:
                     yield Problem(root / name / part, "is damaged: it has another checksum than was written", remedy)
             except OSError as error:
-                yield Problem(root / name / part, f"cannot be read: {error.strerror}", remedy)
+                yield Problem(root / name / part, f"cannot be read: {error.strerror or error}", remedy)
 
 
 def _swap(target: Path, source: Path, before: Path) -> None:

@@ -231,7 +231,7 @@ class Shard:
                 yield Problem(path, "is missing", redo)
                 continue
             except OSError as error:
-                yield Problem(path, f"cannot be read: {error.strerror}", redo)
+                yield Problem(path, f"cannot be read: {error.strerror or error}", redo)
                 continue
             if sha256 != expected.sha256:
                 yield Problem(
