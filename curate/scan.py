@@ -38,7 +38,7 @@ from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
-PASS_VERSION = 6
+PASS_VERSION = 7
 
 
 @dataclass(frozen=True, slots=True)

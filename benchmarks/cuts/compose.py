@@ -5,7 +5,7 @@ white, with and without a hold, an eighth wipes of 5 to 40 frames. A shot is sho
 film's rate differs) or frame by frame, cropped, mirrored, graded, at times with a slow pan or zoom.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 import cv2
@@ -240,37 +240,7 @@ def _wipe_field(detail: str, size: tuple[int, int]) -> np.ndarray:
     return {"left": 1 - x, "right": x, "up": 1 - y, "down": y, "iris out": radius, "iris in": 1 - radius}[detail].astype(np.float32)
 
 
-def planned(random: np.random.Generator, pieces: list[Piece], size: tuple[int, int], fps: float, density: int, num_frames: int) -> Film:
-    """A film of about `num_frames` with a transition about every `density` frames."""
-    film = Film(size, fps, [], [], [], [])
-    while not film.ends or film.ends[-1] < num_frames:
-        join = _join(random) if film.shots else Join("cut")
-        clean = int(random.uniform(0.35, 1.45) * density)
-        before = film.shots[-1].piece.listed.scene if film.shots else ""
-        at = film.ends[-1] - join.num_shared if film.ends else 0
-        hold = join.hold if join.kind == "fade" else 0
-        shot = _shot(random, [p for p in pieces if p.listed.scene != before], size, fps)
-        lead = join.num_shared or join.in_frames
-        film.shots.append(shot)
-        film.joins.append(join)
-        film.starts.append(at + hold)
-        film.ends.append(at + hold + lead + clean)
-        shot.negatives = _negatives(random, lead, lead + clean, fps)
-        _room_for_next(film, join)
-    return film
-
-
-def _room_for_next(film: Film, join: Join) -> None:
-    """The old shot runs on through what it shares with the new one, or while it fades; its clean part stays as long as drawn."""
-    if len(film.shots) < 2:
-        return
-    extra = join.num_shared or join.out_frames
-    film.ends[-2] += extra
-    film.starts[-1] += extra
-    film.ends[-1] += extra
-
-
-def _join(random: np.random.Generator) -> Join:
+def drawn_join(random: np.random.Generator) -> Join:
     kind = str(random.choice(["cut", "dissolve", "fade", "wipe"], p=[0.5, 0.25, 0.125, 0.125]))
     is_eased = bool(random.random() < 0.3)
     if kind == "dissolve":
@@ -286,7 +256,7 @@ def _join(random: np.random.Generator) -> Join:
     return Join(kind)
 
 
-def _shot(random: np.random.Generator, pieces: list[Piece], size: tuple[int, int], fps: float) -> Shot:
+def drawn_shot(random: np.random.Generator, pieces: list[Piece], size: tuple[int, int], fps: float) -> Shot:
     piece = pieces[random.integers(len(pieces))]
     width, height = piece.size
     widest = min(width, height * size[0] / size[1])
@@ -308,10 +278,10 @@ def _shot(random: np.random.Generator, pieces: list[Piece], size: tuple[int, int
     return Shot(piece, start, 1.0 if is_retimed else native, view, drift, bool(random.random() < 0.5), gain, gamma)
 
 
-def _negatives(random: np.random.Generator, first: int, end: int, fps: float) -> list[Negative]:
+def _negatives(random: np.random.Generator, first: int, end: int, fps: float, every: int) -> list[Negative]:
     """Negatives for the clean frames `first <= k < end` of a shot, in order, apart from each other."""
     found: list[Negative] = []
-    for _ in range(int(random.poisson((end - first) / NEGATIVE_EVERY))):
+    for _ in range(int(random.poisson((end - first) / every))):
         one = negatives.drawn(random, str(random.choice(negatives.KINDS)), fps)
         low, high = first + MARGIN, end - MARGIN - one.length
         if high <= low:
@@ -320,3 +290,53 @@ def _negatives(random: np.random.Generator, first: int, end: int, fps: float) ->
         if all(one.first >= other.end + MARGIN or other.first >= one.end + MARGIN for other in found):
             found.append(one)
     return sorted(found, key=lambda one: one.first)
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a film's shots and transitions are drawn from. `negative_every`: mean number of clean frames for one negative."""
+
+    join: Callable[[np.random.Generator], Join] = drawn_join
+    shot: Callable[[np.random.Generator, list[Piece], tuple[int, int], float], Shot] = drawn_shot
+    negative_every: int = NEGATIVE_EVERY
+
+
+BENCHMARK = Style()
+
+
+def planned(
+    random: np.random.Generator,
+    pieces: list[Piece],
+    size: tuple[int, int],
+    fps: float,
+    density: int,
+    num_frames: int,
+    style: Style = BENCHMARK,
+) -> Film:
+    """A film of about `num_frames` with a transition about every `density` frames."""
+    film = Film(size, fps, [], [], [], [])
+    while not film.ends or film.ends[-1] < num_frames:
+        join = style.join(random) if film.shots else Join("cut")
+        clean = int(random.uniform(0.35, 1.45) * density)
+        before = film.shots[-1].piece.listed.scene if film.shots else ""
+        at = film.ends[-1] - join.num_shared if film.ends else 0
+        hold = join.hold if join.kind == "fade" else 0
+        shot = style.shot(random, [p for p in pieces if p.listed.scene != before], size, fps)
+        lead = join.num_shared or join.in_frames
+        film.shots.append(shot)
+        film.joins.append(join)
+        film.starts.append(at + hold)
+        film.ends.append(at + hold + lead + clean)
+        shot.negatives = _negatives(random, lead, lead + clean, fps, style.negative_every)
+        _room_for_next(film, join)
+    return film
+
+
+def _room_for_next(film: Film, join: Join) -> None:
+    """The old shot runs on through what it shares with the new one, or while it fades; its clean part stays as long as drawn."""
+    if len(film.shots) < 2:
+        return
+    extra = join.num_shared or join.out_frames
+    film.ends[-2] += extra
+    film.starts[-1] += extra
+    film.ends[-1] += extra

@@ -94,14 +94,14 @@ def read(path: Path, wanted: list[Listed]) -> list[Piece]:
             if inside:
                 whole = frame.to_ndarray(format="bgr24")
                 for one in inside:
-                    frames[one].append(_small(whole if one.columns is None else whole[:, slice(*one.columns)]))
+                    frames[one].append(small(whole if one.columns is None else whole[:, slice(*one.columns)]))
     short = [one for one, taken in frames.items() if len(taken) != one.last - one.first + 1]
     if short:
         raise ValueError(f"{path}: frames {short[0].first} to {short[0].last} are listed, the file has fewer")
     return [Piece(one, fps, taken) for one, taken in frames.items()]
 
 
-def _small(bgr: np.ndarray) -> np.ndarray:
+def small(bgr: np.ndarray) -> np.ndarray:
     """Planar 4:2:0 (BT.601, limited), within MAX_WIDTH x MAX_HEIGHT, at least 320 wide so that crops keep some texture."""
     height, width = bgr.shape[:2]
     scale = min(MAX_WIDTH / width, MAX_HEIGHT / height, max(1.0, 320 / width))

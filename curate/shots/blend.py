@@ -94,10 +94,11 @@ def located(features: np.ndarray, times_s: np.ndarray, longest_s: float) -> Blen
         start, stop = max(0, min(start, u - 1)), min(len(features), max(stop, v + 2))
     alpha, _ = projected(features[start:stop], features[u], features[v])
     u, v = (n + start for n in fitted_ramp(alpha, times_s[start:stop], longest_s))
-    return _described(features, times_s, u, v)
+    return described(features, times_s, u, v)
 
 
-def _described(features: np.ndarray, times_s: np.ndarray, u: int, v: int) -> Blend:
+def described(features: np.ndarray, times_s: np.ndarray, u: int, v: int) -> Blend:
+    """The ramp from frame `u` to frame `v` of a window, whether or not it is the best one."""
     alpha, residual = projected(features[u : v + 1], features[u], features[v])
     count = v - u
     middle = residual[max(1, count // 4) : max(2, count - count // 4)] if count > 1 else np.zeros(1)

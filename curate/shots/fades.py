@@ -113,7 +113,8 @@ class FadeFinder:
         amplitude, times_s = self._outwards(self._run_end, index + 1, self._run_end - 1)
         if not has_plateaued(amplitude, times_s, self._longest_s):
             return []
-        return self._close(self._run_end + ramp_frames(amplitude, times_s))
+        # A ramp that still quickens when the search ends goes on beyond it.
+        return self._close(min(self._run_end + ramp_frames(amplitude, times_s), index))
 
     def finish(self, end_ns: int) -> list[Transition]:
         """The source ends inside a fade, or has none open."""

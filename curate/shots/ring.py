@@ -51,6 +51,10 @@ class Ring:
             index -= 1
         return index
 
+    def frame(self, index: int) -> np.ndarray:
+        """uint8 (36, 64, 3) BGR, as it came."""
+        return self._frames[index - self.first]
+
     def rgb(self, start: int, stop: int, stride: int = 1) -> np.ndarray:
         """uint8 (N, 27, 48, 3), every `stride`-th frame of `start <= index < stop`; those that are not held are copies of the nearest."""
         held = [min(max(index, self.first), self.next - 1) for index in range(start, stop, stride)]

@@ -1,27 +1,30 @@
-r"""Propose and verify: the cascade, set for recall, says where to look, and TransNetV2 looks there and nowhere else.
+r"""Propose and verify: the cascade, set for recall, says where to look, TransNetV2 looks there, and trees judge what all of them say.
 
-    every frame, 64x36 --> full-rate pass --> plainly hard? --yes-----------------------------> cuts ------\
-                       \                          \--no--> doubtful frames --> network --> its spans -------+--> merged, in order
-                        \-> slower passes --> ramp fitted: may it be a mix of two shots? --/               /
-                         \-> contrast track ---------------------------------------------------> fades ---/
+    every frame, 64x36 --> full-rate pass --> steps ------------------\
+                       \                         \--doubtful--> network --> marked runs --\
+                        \-> slower passes --> ramps, wipes --/                            +--> doubts --> judge --> merged, in order
+                         \-> contrast track --> fades -----------------------------------/
 
 A step is a plain cut if it towers over all others around it and the pictures on both sides have nothing in common (correlation of
 their 16x9 luma); flashes, titles and changes of light keep the structure, fast motion has no single tallest step. An interval of
 a slower pass is doubtful where its frames lie near the line between the two pictures, as a dissolve's do, or where each block goes
 straight from its old colour to its new one, as in a wipe. The network is asked about the doubtful frames and the few around them, those of
 neighbouring doubts in one window, so no frame is answered twice and the worst film costs what the network on every frame costs.
+
+Whatever is found, by whomever, is a doubt (`curate.shots.doubts`) until what follows has been seen; then `curate.shots.judge` decides.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from curate.shots import Transition, TransitionKind
+from curate.shots import Transition
 from curate.shots.blend import Blend
 from curate.shots.content import CascadeDetector
+from curate.shots.doubts import Doubts, Judge
 from curate.shots.fades import DARK
+from curate.shots.judge import probability
 from curate.shots.likeness import alike, kept_share, spread_of
 from curate.shots.params import DetectorPass, Shots
 from curate.shots.passes import Proposal
@@ -45,8 +48,10 @@ PLAIN_STEP, PLAIN_TALL = 15.0, 2.0
 PLAIN_ALIKE, PLAIN_ALIKE_BESIDE = 0.4, 0.6
 """A plain cut's most correlation of the luma before and behind it, and at the ends of what is beside it."""
 
-DOUBT_STEP, DOUBT_TALL, DOUBT_ALIKE, DOUBT_SPREAD = 12.0, 0.9, 0.8, 0.15
-"""The same for a step that is worth asking about, and the share of the picture that it must change."""
+STEP, STEP_TALL = 10.0, 1.5
+"""From here on a step that is not plain is a doubt of its own."""
+ASK_STEP, ASK_TALL, ASK_ALIKE, ASK_SPREAD, ASK_KEPT = 9.0, 0.9, 0.9, 0.12, 0.4
+"""A step that is worth asking about: its size, over the tallest beside it, what the pictures have in common, what changes, what stays."""
 
 MIX_ALIKE, MIX_RESIDUAL, MIX_DRIFT = 0.7, 0.1, 1.2
 """A ramp is worth asking about if its ends are less alike, its frames nearer to the line, and its surroundings calmer than this."""
@@ -63,56 +68,40 @@ WIPE_MARGINS = 0.25, 1.0
 WIPE_BESIDE_NS = 1_200_000_000
 LONGEST_WIPE_NS = 3_500_000_000
 """With what was seen on both sides. Slower moves of a camera turn blocks in order too."""
-STAYS, STAYS_NS = 0.78, 1_200_000_000
-"""A figure that crosses the picture is no wipe: what it hid is seen again within this time, by less than this share of the change."""
 
 SAME_PICTURE = 0.75
-"""Correlation of the luma from which the pictures on both sides of what the network reports are one shot's."""
-
+"""Correlation of the luma from which the pictures on both sides of something bright are one shot's."""
 KEPT = 0.18
 """Share of the picture that is the same but for a change of light, from which it is the same shot under a title (cuts: up to 0.17)."""
 
 RAMP, MAX_STRIDE = 20, 4
 """Of a longer ramp every second (third, ...) frame is fed, so that it has at most so many: the network was trained on short ones."""
 
-MIXED_FRAMES, MIXED_SHARE, LEAST_MIXED = 1, 0.15, 5
-"""A gradual transition is reported so much longer on each side: frames and, but for fades, share of its length; not very short ones."""
+FAINT_CUT, FAINT_MIXED, FAINT_PEAK = 0.2, 0.35, 0.5
+"""A run of frames that a head marks so much is a doubt, if the first head is so sure or the second reaches the peak."""
+LONGEST_DOUBT_NS = 3_000_000_000
+"""A fade that lasts longer is one."""
 
 PAD = 6
 """Fed frames asked about on each side of a doubt."""
 MAX_ASKED = 100
 """Most frames that one window gives answers for."""
+MOST_ANSWERS = 800
+"""From here on answers about frames that are no longer held are forgotten."""
 LATE_NS = 250_000_000
 """The cascade's latency beyond `max_transition_s`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _WaitingWipe:
-    """Frames `start <= n < stop` are mixed; `old` and `new` show the shots on both sides."""
-
-    order: float
-    start: int
-    stop: int
-    old: int
-    new: int
-
-
-def _without_worse(wipes: list[_WaitingWipe]) -> list[_WaitingWipe]:
-    """Of those that overlap the clearest one, in order of their ends."""
-    kept: list[_WaitingWipe] = []
-    for one in sorted(wipes, key=lambda wipe: -wipe.order):
-        if all(one.stop <= other.start or other.stop <= one.start for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda wipe: wipe.new)
 
 
 class VerifyDetector(CascadeDetector):
     """See `curate.shots.ShotDetector`. Holds `max_transition_s` and a window of frames at 64x36, 2 MB, and twice that at 16x9.
 
-    Late by `max_transition_s`, and by the frames of the window that a doubt is in. The network is loaded when it is first asked.
+    Late by `max_transition_s`, and by the frames of the window that a doubt is in; from a doubt on it waits at least until `STAYS_NS` after
+    it. The network is loaded when it is first asked.
+
+    judge  says how probable a doubt is; another one sees every doubt
     """
 
-    def __init__(self, params: Shots) -> None:
+    def __init__(self, params: Shots, judge: Judge = probability) -> None:
         lag_ns = round(params.max_transition_s * 1e9) + LATE_NS
         super().__init__(params.model_copy(update={"passes": PROPOSERS}), Track(2 * lag_ns, 2 * MAX_ASKED))
         require_network()
@@ -125,7 +114,9 @@ class VerifyDetector(CascadeDetector):
         self._slow: list[tuple[int, int, int]] = []
         self._slowly_answered = 0
         self._ramps: list[tuple[int, int]] = []
-        self._wipes: list[_WaitingWipe] = []
+        self._quick: dict[int, tuple[float, float]] = {}
+        self._slowly: dict[int, tuple[float, float]] = {}
+        self._doubts = Doubts(self._track, self._ring, self._pending, self._quick, self._slowly, judge)
 
     def _judge_cut(self, at: int) -> None:
         track = self._track
@@ -136,15 +127,18 @@ class VerifyDetector(CascadeDetector):
         here = at - 1 - start
         step, other = float(steps[here]), float(np.delete(steps, here).max(initial=0.0))
         old, new = features[here], features[here + 1]
-        if kept_share(old, new) > KEPT:
-            return
-        likeness = alike(old, new)
+        likeness, kept = alike(old, new), kept_share(old, new)
         is_tall = step >= max(PLAIN_STEP, PLAIN_TALL * other)
-        if is_tall and likeness < PLAIN_ALIKE and alike(features[0], features[-1]) < PLAIN_ALIKE_BESIDE:
-            self._add_cut(at)
+        if kept <= KEPT and is_tall and likeness < PLAIN_ALIKE and alike(features[0], features[-1]) < PLAIN_ALIKE_BESIDE:
+            self._cuts.append(at)
+            self._doubts.add(at, at, "plain")
             return
-        is_doubtful = step >= max(DOUBT_STEP, DOUBT_TALL * other) and likeness < DOUBT_ALIKE and spread_of(new - old) > DOUBT_SPREAD
-        if is_doubtful and not self._in_fade(before_ns, now_ns) and not self._is_flash(at, at):
+        is_worth_it = step >= max(ASK_STEP, ASK_TALL * other) and likeness < ASK_ALIKE and spread_of(new - old) > ASK_SPREAD
+        if not is_worth_it or self._in_fade(before_ns, now_ns):
+            return
+        if step >= max(STEP, STEP_TALL * other):
+            self._doubts.add(at, at, "faint")
+        if kept <= ASK_KEPT and not self._is_flash(at, at):
             self._ask(before_ns, now_ns)
 
     def _place(self, found: Proposal) -> None:
@@ -163,6 +157,7 @@ class VerifyDetector(CascadeDetector):
             start_ns, end_ns = track.time_ns(start + blend.start + 1), track.time_ns(start + blend.end)
             if blend.residual < RAMP_RESIDUAL:
                 self._ramps.append((start_ns, end_ns))
+            self._doubts.add(start + blend.start + 1, start + blend.end, "ramp")
             self._ask(start_ns, end_ns)
 
     def _may_be_mix(self, start: int, blend: Blend) -> bool:
@@ -177,7 +172,7 @@ class VerifyDetector(CascadeDetector):
         return blend.residual < FAR_RESIDUAL and likeness < FAR_ALIKE and blend.change > FAR_CHANGE and blend.drift < MIX_DRIFT
 
     def _finds_wipe(self, before: int, at: int) -> bool:
-        """Looks for a wipe in and around an interval; one that is found waits until it is known what follows."""
+        """Looks for wipes in and around an interval; whether one is plain, so that nobody else need be asked."""
         track = self._track
         gap_ns = track.time_ns(at) - track.time_ns(before)
         first, last = self._window(before, at, max(WIPE_BESIDE_NS, gap_ns))
@@ -191,27 +186,12 @@ class VerifyDetector(CascadeDetector):
             begin, end, wipe = seen[0] + first, seen[1] - 1 + first, seen[2]
             if track.time_ns(end) - track.time_ns(begin) > LONGEST_WIPE_NS:
                 continue
-            one = _WaitingWipe(wipe.order, begin + math.floor(wipe.start), begin + math.ceil(wipe.end) + 1, begin, end)
-            self._wipes = _without_worse([*self._wipes, one])
-            return True
+            start, stop = begin + math.floor(wipe.start), begin + math.ceil(wipe.end) + 1
+            if stop - start >= MIX_FRAMES:
+                self._doubts.add(start, stop, "wipe")
+                if wipe.is_plain:
+                    return True
         return False
-
-    def _settle_wipes(self, now_ns: int | None) -> None:
-        track = self._track
-        while self._wipes and (now_ns is None or track.time_ns(self._wipes[0].new) + STAYS_NS <= now_ns):
-            one = self._wipes.pop(0)
-            if self._stays(one.old, one.new):
-                last = min(one.stop, track.next - 1)
-                self._add_mixed(track.time_ns(max(one.start, track.first)), track.time_ns(last), "dissolve", MIXED_SHARE)
-
-    def _stays(self, old: int, new: int) -> bool:
-        """Whether the picture of frame `old` is not seen again soon after frame `new`, nor that of `new` just before `old`."""
-        track = self._track
-        limit = STAYS * float(rms(track.feature(new) - track.feature(old)))
-        befores = range(max(track.first, track.at_or_after(track.time_ns(old) - STAYS_NS)), old)
-        afters = range(new + 1, min(track.next, track.at_or_after(track.time_ns(new) + STAYS_NS)))
-        returned = (rms(track.feature(n) - track.feature(new)) < limit for n in befores)
-        return not any(returned) and all(rms(track.feature(n) - track.feature(old)) >= limit for n in afters)
 
     def _ask(self, start_ns: int, end_ns: int) -> None:
         """Wants the network's answers from `start_ns` to `end_ns` and a little around."""
@@ -247,12 +227,14 @@ class VerifyDetector(CascadeDetector):
             self._answer_slowly(*self._slow.pop(0))
         waiting = [start for start, *_ in (*self._asked[:1], *self._slow[:1])]
         ring.forget(min([known, *waiting]) - (MARGIN + PAD) * MAX_STRIDE)
-        self._settle_wipes(time_ns)
         limits_ns = [ring.time_ns(max(start - 1, ring.first)) for start in waiting if start <= ring.next]
         if self._runs.is_open and self._runs.settled_ns is not None:
             limits_ns.append(self._runs.settled_ns)
         limits_ns += [first_ns for first_ns, last_ns in self._ramps if last_ns >= min(limits_ns, default=last_ns + 1)]
-        limits_ns += [self._track.time_ns(max(one.old, self._track.first)) for one in self._wipes]
+        waiting = [start for start, *_ in (*self._asked[:1], *self._slow[:1]) if start < ring.next]
+        self._doubts.settle(time_ns, min((ring.time_ns(max(start, ring.first)) for start in waiting), default=None))
+        if self._doubts.first_ns is not None:
+            limits_ns.append(self._doubts.first_ns)
         return min(limits_ns, default=None)
 
     def _look_at_rest(self, end_ns: int) -> None:
@@ -264,8 +246,8 @@ class VerifyDetector(CascadeDetector):
         for start, stop, stride in self._slow:
             if start < self._ring.next:
                 self._answer_slowly(start, min(stop, self._ring.next), stride)
-        self._settle_wipes(None)
         self._add(self._runs.end(end_ns))
+        self._doubts.settle(None, None)
 
     def _stretch(self) -> tuple[int, int]:
         """The first frames asked about, with those that are cheaper to answer along with them than in a window of their own."""
@@ -282,6 +264,7 @@ class VerifyDetector(CascadeDetector):
             self._add(runs.end(ring.time_ns(max(self._answered, ring.first))))
             runs.skip_to(ring.time_ns(start))
         change, member = predicted(network(), ring.rgb(start - MARGIN, stop + MARGIN))
+        self._hear(range(start, stop), change, member, self._quick)
         for n, of_change, of_member in zip(range(start, stop), change.tolist(), member.tolist(), strict=True):
             self._add(runs.answer(ring.time_ns(n), of_change, of_member))
         self._answered = stop
@@ -299,22 +282,36 @@ class VerifyDetector(CascadeDetector):
         asked = range(start, stop, stride)
         margin = MARGIN * stride
         change, member = predicted(network(), ring.rgb(start - margin, start + stride * len(asked) + margin, stride))
+        self._hear(asked, change, member, self._slowly)
         for n, of_change, of_member in zip(asked, change.tolist(), member.tolist(), strict=True):
             self._add(runs.answer(ring.time_ns(n), of_change, of_member))
         self._add(runs.end(ring.time_ns(min(stop, ring.next - 1))))
         self._slowly_answered = stop
 
+    def _hear(self, asked: range, change: np.ndarray, member: np.ndarray, answers: dict[int, tuple[float, float]]) -> None:
+        """Keeps what the network says of frames of the ring; runs of marked ones are doubts."""
+        answers.update(zip(asked, zip(change.tolist(), member.tolist(), strict=True), strict=True))
+        if len(answers) > MOST_ANSWERS:
+            for n in [n for n in answers if n < self._ring.first]:
+                del answers[n]
+        marked = np.concatenate([[False], (change > FAINT_CUT) | (member > FAINT_MIXED), [False]])
+        begins, ends = np.flatnonzero(np.diff(marked.astype(np.int8))).reshape(-1, 2).T
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            if end - begin > 1 and (change[begin:end].max() > FAINT_CUT or member[begin:end].max() > FAINT_PEAK):
+                start = self._on_track(asked[begin])
+                stop = self._on_track(asked[end] if end < len(asked) else asked[-1] + 1)
+                if stop > start:
+                    self._doubts.add(start, stop, "faint")
+
+    def _on_track(self, fed: int) -> int:
+        ring = self._ring
+        return self._track.at_or_after(ring.time_ns(min(max(fed, ring.first), ring.next - 1)))
+
     def _add(self, found: list[Transition]) -> None:
-        """The same picture on both sides is no transition: titles that appear, lightning, a strobe."""
         track = self._track
         for one in found:
-            before = max(track.at_or_after(one.start_ns) - 1, track.first)
-            after = min(track.at_or_after(one.end_ns), track.next - 1)
-            if not self._is_one_shot(before, after):
-                if one.kind == "cut":
-                    self._pending.add(one)
-                else:
-                    self._add_mixed(*self._whole_ramp(one), "dissolve", MIXED_SHARE)
+            start_ns, end_ns = (one.start_ns, one.end_ns) if one.kind == "cut" else self._whole_ramp(one)
+            self._doubts.add(track.at_or_after(start_ns), track.at_or_after(end_ns), "net")
 
     def _whole_ramp(self, one: Transition) -> tuple[int, int]:
         """From when to when a dissolve lasts, with the rest of the ramps that it lies in."""
@@ -329,7 +326,12 @@ class VerifyDetector(CascadeDetector):
         for fade in found:
             if not self._is_glare(fade):
                 self._fade_spans.append(fade)
-                self._add_mixed(fade.start_ns, fade.end_ns, "fade", 0.0)
+                track = self._track
+                start = track.at_or_after(fade.start_ns)
+                if start <= track.first or fade.end_ns - fade.start_ns > LONGEST_DOUBT_NS:
+                    self._doubts.report(fade.start_ns, fade.end_ns, "fade", 0.0)
+                else:
+                    self._doubts.add(start, track.at_or_after(fade.end_ns), "fade")
 
     def _is_glare(self, fade: Transition) -> bool:
         """Whether the same picture is on both sides of something bright. One that goes black and comes back is a fade all the same."""
@@ -342,13 +344,3 @@ class VerifyDetector(CascadeDetector):
     def _is_one_shot(self, before: int, after: int) -> bool:
         old, new = self._track.feature(before), self._track.feature(after)
         return alike(old, new) >= SAME_PICTURE or kept_share(old, new) > KEPT
-
-    def _add_mixed(self, start_ns: int, end_ns: int, kind: TransitionKind, share: float) -> None:
-        """A gradual transition with the frames beside it in which so little is mixed that nothing marks them."""
-        track, more_ns = self._track, round(share * (end_ns - start_ns))
-        if track.at_or_after(end_ns) - track.at_or_after(start_ns) >= LEAST_MIXED:
-            start = track.at_or_after(start_ns - more_ns) - MIXED_FRAMES
-            start_ns = min(start_ns, track.time_ns(max(start, track.first)))
-            end = track.at_or_after(end_ns + more_ns) + MIXED_FRAMES
-            end_ns = max(end_ns, track.time_ns(min(end, track.next - 1)))
-        self._pending.add(Transition(start_ns, end_ns, kind))

@@ -27,9 +27,11 @@ HEAVIEST = 2.0
 """No block weighs more than this many times the median one."""
 
 MIN_ORDER, MAX_STRAY, MAX_EDGE, MAX_DETOUR, MIN_SPREAD = 0.75, 0.12, 0.4, 1.8, 0.4
-MIN_CHANGE, MAX_ALIKE = 15.0, 0.7
+LOOSE_ORDER, LOOSE_STRAY, LOOSE_EDGE, LOOSE_DETOUR, LOOSE_SPREAD = 0.55, 0.3, 0.6, 3.0, 0.25
+"""Of a wipe that is plain, and of one that may be."""
+MIN_CHANGE, MAX_ALIKE = 12.0, 0.85
 """Least rms change (8-bit levels) and most correlation of the pictures on both sides."""
-ROUGH_ORDERS = 0.25, 0.5
+ROUGH_ORDERS = 0.2, 0.4
 """Least order of the first two looks; each puts the window of the next around what it saw."""
 
 
@@ -64,6 +66,18 @@ class Wipe:
             and self.end - self.start >= 3
         )
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether it may be one."""
+        return (
+            self.order >= LOOSE_ORDER
+            and self.stray <= LOOSE_STRAY
+            and self.edge <= LOOSE_EDGE
+            and self.detour <= LOOSE_DETOUR
+            and self.spread >= LOOSE_SPREAD
+            and self.end - self.start >= 3
+        )
+
 
 def _places() -> np.ndarray:
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -77,7 +91,7 @@ PLACES = _places()
 
 
 def found_wipe(features: np.ndarray, start: int, stop: int) -> tuple[int, int, Wipe] | None:
-    """A wipe of at least three frames near frames `start <= n < stop` of a longer stretch (N, 432).
+    """What may be a wipe of at least three frames near frames `start <= n < stop` of a longer stretch (N, 432).
 
     Returns the window that shows it best, start and stop, and the wipe in frames from the window's start.
     """
@@ -91,7 +105,7 @@ def found_wipe(features: np.ndarray, start: int, stop: int) -> tuple[int, int, W
         if wipe is None:
             return None
         if rough is None:
-            return (start, stop, wipe) if wipe.is_plain else None
+            return (start, stop, wipe) if wipe.is_possible else None
         if wipe.order < rough or wipe.end - wipe.start < 3:
             return None
         beside = max(2.0, 0.15 * (wipe.end - wipe.start))

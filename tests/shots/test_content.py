@@ -308,3 +308,16 @@ def test_cuts_checked_by_eye_are_found_in_real_edited_films(shared_data, decode_
         num_gradual_found += sum(bool(np.any((starts <= at + 1) & (at - 1 <= ends))) for at in truth[name]["gradual"])
     assert 2 * hits / (2 * hits + misses + extras) >= 0.95
     assert (num_gradual_found, num_gradual) == (9, 9)
+
+
+@pytest.mark.parametrize("length_s", [4.5, 6.0, 9.0])
+def test_a_fade_in_that_is_longer_than_any_looked_for_and_still_quickens_is_a_fade(film, detect, length_s):
+    made = film(25.0).shot("carphone", 2.0).flat(0.5, 0.0)
+    start_ns = made.end_ns - S // 2
+    count = round(length_s * 25)
+    picture = made.frames[0].astype("float32")
+    for n in range(count):
+        made._append(picture * ((n + 1) / count) ** 2)
+    found = detect(cascade(), made.times_ns, made.frames, made.end_ns)
+    assert {one.kind for one in found} == {"fade"}
+    assert abs(found[0].start_ns - start_ns) <= S // 25 and found[-1].end_ns >= start_ns + 4 * S
