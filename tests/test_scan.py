@@ -153,6 +153,7 @@ def test_decord_finds_the_same_clips(demo_videos):
         assert other["quality_luma"] == pytest.approx(row["quality_luma"], abs=4)
 
 
+@pytest.mark.slow
 def test_every_score_of_every_demo_film_is_in_the_range_its_column_declares(demo_videos):
     columns = {name: column for s in NAMES for name, column in scorers.load(s)().columns.items()}
     seen = set()

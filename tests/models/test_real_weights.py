@@ -52,6 +52,7 @@ def test_the_aesthetic_score_ranks_kinds_of_video_as_people_do(shared_data: Path
     assert 5.5 < means["generated"] < 7 and 4.3 < means["web"] < 5.7 and 2.5 < means["screen"] < 4, means
 
 
+@pytest.mark.slow
 def test_the_real_tower_gives_the_same_bytes_in_every_batch_and_uses_quickgelu(shared_data: Path, models: Models, scorer: Scorer) -> None:
     spec = image_spec("ViT-B-16", "openai", models.path(scorer.weights()[0]))
     pictures = [frame_of(shared_data, "ai_cogvideo_1"), frame_of(shared_data, "cockatoo")]

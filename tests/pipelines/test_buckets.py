@@ -98,6 +98,7 @@ def test_what_reads_manifests_reads_them_in_a_bucket(tmp_path: Path, videos: Pat
     assert remote.equals(local) and len(local)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_a_lock_that_this_host_takes_over_and_goes_on(tmp_path: Path, videos: Path, bucket: str) -> None:
     go(tmp_path, videos, str(tmp_path / "local"))
     words = [str(tmp_path / "config.yaml"), f"input={videos}", f"output={bucket}/out"]

@@ -142,7 +142,7 @@ def holds_up(folder: Path, front: Front, bucket: str, first: int, answer: tuple[
         (5, DENIED, "AccessDenied: made up; check that these credentials may list, read, write and delete there"),
         pytest.param(9, FULL, r"XMinioStorageFull\).*there is no room left, or the quota is used up: make room", marks=pytest.mark.slow),
         pytest.param(12, QUOTA, r"QuotaExceeded\).*there is no room left", marks=pytest.mark.slow),
-        (7, DOWN, r"ServiceUnavailable.*check the network and the storage's state"),
+        pytest.param(7, DOWN, r"ServiceUnavailable.*check the network and the storage's state", marks=pytest.mark.slow),
     ],
 )
 def test_writes_that_fail_in_the_middle_are_said_and_the_run_goes_on_from_there(
@@ -159,7 +159,7 @@ def test_a_run_that_may_not_write_from_any_point_on_ends_as_if_it_had_been_allow
     go(folder, str(folder / "local"))
     first = 1
     while holds_up(folder, front, bucket, first, DENIED) is not None:
-        first += 4
+        first += 9
     assert first > 25
 
 
@@ -172,6 +172,7 @@ def test_what_will_not_pass_is_asked_once_and_what_may_is_asked_again(folder: Pa
         assert front.counts["PUT"] == num_requests, answer
 
 
+@pytest.mark.slow
 def test_a_store_that_is_gone_ends_the_command_with_one_message_and_the_lock_it_leaves_is_stale(
     folder: Path, front: Front, bucket: str
 ) -> None:

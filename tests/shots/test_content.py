@@ -279,6 +279,7 @@ def test_reading_the_parameters_imports_neither_scenedetect_nor_torch():
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_cuts_checked_by_eye_are_found_in_real_edited_films(shared_data, decode_tiny, detect):
     import json
 

@@ -163,6 +163,7 @@ def _train_in_pair(rank: int, clips: CuratedClips, file: str, out: Path) -> None
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_average_their_gradients_as_one_with_the_double_batch(clips: CuratedClips, both: Encoders, tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     for name in ("0", "1", "one"):
