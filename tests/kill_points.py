@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from process_tree import descendants
+
 from pipelines.shard import ShardWork, ShardWorker
 
 PLAN = "CURATE_TEST_KILLS"
@@ -90,22 +92,6 @@ def end(plan: Plan) -> None:
                 os.kill(pid, signal.SIGKILL)
     if plan.ends != "driver" or plan.role == "driver":
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def descendants(pid: int) -> list[int]:
-    """All that a process started, and what those started."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                parents.setdefault(parent, []).append(int(folder.name))
-    found, waiting = [], [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
 
 
 def written(event: str, args: tuple[Any, ...], root: str) -> str | None:

@@ -7,7 +7,7 @@ enough, in crops of their own, with the camera as it was: many stand still, and 
 import cv2
 
 from flags.drawing import laid
-from flags.kinds_overlay import LOGO_UNSURE, Logo, drawn_logo, drawn_watermark, lettered_sign
+from flags.kinds_overlay import LOGO_UNSURE, MIN_CONTRAST, Logo, drawn_logo, drawn_watermark, lettered_sign
 from flags.originals import Original
 from flags.stage import Frames, Made, Stage, covered
 
@@ -35,7 +35,7 @@ def film_logo(stage: Stage, opacity: float) -> Made:
         LOGO_UNSURE,
         {"overlay_logo_box": one.box},
         note=one.note,
-        gated=one.is_large and one.contrast(frames) * opacity >= 12,
+        gated=one.is_large and one.contrast(frames) * opacity >= MIN_CONTRAST,
     )
 
 

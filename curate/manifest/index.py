@@ -108,7 +108,7 @@ class Index:
         rows = self.rows(shard_id)
         if not len(rows):
             raise ManifestError(f"there is no shard {shard_id}; the index has {len(self.shard_ids)}")
-        return tuple(Source(*row) for row in zip(*(rows[name].to_pylist() for name in list(INDEX_COLUMNS)[1:]), strict=True))
+        return tuple(Source(*row) for row in zip(*(rows[name].to_pylist() for name in _NAMES), strict=True))
 
     def identities(self) -> Mapping[int, tuple[Identity, ...]]:
         """Identity of every source by shard, in the order of their rows; each shard's are made when they are asked for."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from process_tree import descendants
 
 from curate.manifest import Manifest
 
@@ -50,19 +51,6 @@ class Scorer:
 """
 
 
-def processes_below(pid: int) -> dict[int, str]:
-    """Command line of everything that descends from a process."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            lines[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    below = {pid}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    return {child: lines.get(child, "") for child in below - {pid}}
-
-
 def start(folder: Path, output: Path, *words: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", SCRIPT, "run", str(folder / "config.yaml"), f"input={folder / 'videos'}", f"output={output}", *words]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parents[2])])}
@@ -89,7 +77,7 @@ def test_a_lost_cluster_is_an_error_and_the_next_run_goes_on(tmp_path: Path, skv
     while not list(output.glob("shards/*/done.json")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
-    below = processes_below(process.pid)
+    below = descendants(process.pid)
     try:
         os.kill(next(pid for pid, line in below.items() if lost in line.split(" --")[0]), signal.SIGKILL)
         said = process.communicate(timeout=100)[1]
