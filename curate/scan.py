@@ -23,7 +23,7 @@ from curate.media.crop import part_of, without_overlays
 from curate.media.decode import DecodedFrame, Reader
 from curate.media.geometry import inward
 from curate.media.held import Held, HeldSamples, active_box
-from curate.media.open import open_reader
+from curate.media.open import Opener, open_file, open_reader
 from curate.media.pairs import PairPicker
 from curate.media.parts import WHOLE, may_be_long
 from curate.media.picture import Picture, lattice_slices
@@ -126,18 +126,19 @@ def scan(
     report: ScanReport,
     spans: Sequence[Span] | None = None,
     part: Part | None = WHOLE,
-    alive: Callable[[], None] | None = None,
+    alive: Callable[[int | None], None] | None = None,
+    opener: Opener | None = None,
 ) -> Iterator[ScannedClip]:
     """Yields the source's clips in order; `report` is filled on the way.
 
     With `spans` no shots are looked for: the given ones (of an earlier pass with the same settings) are sampled again.
     A source that cannot be opened or decoded gives no clips and one fault in the report.
-    `alive` is called at each frame.
+    `alive` is called at each frame with the end of the frame before; the source's bytes come from `opener`.
     With `part=None` a source that may be long is left alone (`report.may_be_long`); `curate.media.parts.parts_of` finds its parts.
     """
     one = None if part == WHOLE else part
     try:
-        reader = open_reader(source.url, settings.decode, one, settings.limits, alive)
+        reader = open_reader(source.url, settings.decode, one, settings.limits, alive, opener)
     except SourceError as error:
         where_ns = one.span.start_ns if one and one.from_ns is not None else None
         report.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{source.url}: "), where_ns))
@@ -146,7 +147,7 @@ def scan(
         report.probe = reader.probe
         report.may_be_long = part is None and may_be_long(reader.probe, settings.decode)
         if not report.may_be_long:
-            one_pass = _OnePass(source, settings, wants, report, reader, one)
+            one_pass = _OnePass(source, settings, wants, report, reader, one, opener)
             yield from one_pass.run() if spans is None else one_pass.run_given(spans)
     except (CurateError, MemoryError):
         raise
@@ -167,7 +168,14 @@ class _OnePass:
     """The state of one pass; everything in it is bounded by the open clip."""
 
     def __init__(
-        self, source: Source, settings: Pass, wants: Mapping[str, Wants], report: ScanReport, reader: Reader, part: Part | None
+        self,
+        source: Source,
+        settings: Pass,
+        wants: Mapping[str, Wants],
+        report: ScanReport,
+        reader: Reader,
+        part: Part | None,
+        opener: Opener | None = None,
     ) -> None:
         self._source, self._settings, self._wants, self._report, self._reader = source, settings, wants, report, reader
         self._span = part.span if part else None
@@ -180,7 +188,7 @@ class _OnePass:
             bit_depth=probe.bit_depth,
             caption=source.caption,
             tags=probe.tags,
-            provenance=read_provenance(source.url) if any(w.provenance for w in wants.values()) else None,
+            provenance=read_provenance(source.url, opener or open_file) if any(w.provenance for w in wants.values()) else None,
         )
         self._with_luma = any(w.motion for w in wants.values()) or settings.sampling.crop == "overlays"
         sampling, clips = settings.sampling, settings.clips

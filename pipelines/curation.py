@@ -10,7 +10,7 @@ another pass is refused with what to do.
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from curate.sources import ListingNotes, Source, is_list, listing, select
 from curate.sources.lists import local_path
 from curate.sources.retry import explained
 from curate.sources.storage import identities
+from pipelines.curation_worker import CurationWork
 from pipelines.events import SourceDone
-from pipelines.parts import remove_scratch
 from pipelines.progress import ListingProgress, Progress
-from pipelines.shard import ShardTask, ShardWork
-from pipelines.work import WORK_FOLDER
+from pipelines.tasks import ShardTask
+from pipelines.working_area import remove_working_area
 
 PACKAGES = (
     "av",
@@ -51,6 +51,7 @@ PACKAGES = (
     "decord",
 )
 
+FORMER_NOTES = ".work"  # where versions before 0.2 left word of what their workers were at
 STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
 
 
@@ -150,6 +151,7 @@ def _run(config: Config, lists: bool) -> RunResult:
     prepared = _prepare(config)
     manifest = Manifest.create_or_open(output)
     with _storage_errors(manifest.root), manifest.lock():
+        files.remove_folder(manifest.root / FORMER_NOTES)
         _check_header(manifest, prepared)
         said = _reused(manifest, config) if lists else []
         tasks = list(_tasks(manifest, prepared)) if said or not lists else []
@@ -240,7 +242,7 @@ def _tasks(manifest: Manifest, prepared: _Prepared) -> Iterator[ShardTask]:
             continue
         missing = manifest.scorers_missing(shard_id, wanted)
         if not missing:
-            remove_scratch(manifest.shard(shard_id))
+            remove_working_area(manifest.shard(shard_id))
         else:
             quarantined = _quarantined(manifest, shard_id)
             yield ShardTask(shard_id, index.sources(shard_id), only=missing, quarantined=quarantined)
@@ -253,10 +255,9 @@ def _quarantined(manifest: Manifest, shard_id: int) -> dict[str, str]:
 
 def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) -> tuple[SourceDone, ...]:
     if not tasks:
-        files.remove_folder(manifest.root / WORK_FOLDER)
         return ()
     config = prepared.config
-    work = ShardWork(
+    work = CurationWork(
         output=str(manifest.root),
         settings=prepared.settings,
         scorers=prepared.scorers,
@@ -264,35 +265,27 @@ def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) 
         pass_fingerprint=prepared.fingerprints["pass"],
         scorer_fingerprints=prepared.fingerprints["scorers"],
         skip=skip_rules(config),
+        max_attempts=config.max_attempts,
     )
     sources = [source for task in tasks for source in task.sources]
-    with Progress(len(sources), sum(s.size_bytes or 0 for s in sources)) as progress, _work_folder(manifest.root):
+    with Progress(len(sources), sum(s.size_bytes or 0 for s in sources)) as progress:
         if config.engine == "local":
             from pipelines.engine import local
 
-            local.run(tasks, work, progress)
+            local.run(tasks, work, progress, min(len(sources), config.workers or num_cores()))
         else:
             from pipelines.engine import ray
 
-            limits, actors = config.limits, config.model_actors
-            settings = ray.RaySettings(config.workers, config.max_attempts, actors, config.ray_address, limits.stall_s, limits.worker_gb)
+            settings = ray.RaySettings(
+                config.workers, config.max_attempts, config.model_actors, config.ray_address, config.limits.worker_gb
+            )
             ray.run(tasks, work, progress, settings)
     return tuple(progress.events)
 
 
-@contextmanager
-def _work_folder(root: Path) -> Iterator[None]:
-    """Workers leave their notes here; nothing in it outlives the run."""
-    folder = root / WORK_FOLDER
-    files.remove_folder(folder)
-    files.make_folder(folder)
-    try:
-        yield
-    except BaseException:
-        with suppress(ManifestError):  # the storage may be what failed; the next run removes what is left
-            files.remove_folder(folder, attempts=1)
-        raise
-    files.remove_folder(folder)
+def num_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

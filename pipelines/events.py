@@ -5,10 +5,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A task is about to touch something that may end its worker: a source by its key, a clip by its id."""
+
+    task: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceDone:
     """One source has been scanned. `status` is ok, damaged, failed or quarantined; `message` says why it is not ok.
 
-    `seconds` is the worker's time on it, model batches that it filled included.
+    `seconds` is processor time spent on it, the forward passes of models that ran in the worker included.
     """
 
     key: str
@@ -21,10 +29,11 @@ class SourceDone:
 
 
 @dataclass(frozen=True, slots=True)
-class PartDone:
-    """One part of a long source has been scanned; `size_bytes` is its share. `SourceDone` follows when all have been joined."""
+class Advanced:
+    """How far a source is, or one part of it (`part`, from 0), that is not done: what has passed of its bytes, seconds and clips."""
 
     key: str
+    part: int
     size_bytes: int
     decoded_s: float
     num_clips: int
@@ -48,7 +57,7 @@ class ShardDone:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """A worker process died on a source; `attempt` of `max_attempts` (both counted from one)."""
+    """A process died on a source; `attempt` of `max_attempts` (both counted from one)."""
 
     key: str
     reason: str
@@ -56,5 +65,12 @@ class WorkerDied:
     max_attempts: int
 
 
-Event = SourceDone | PartDone | ClipDone | ShardDone | WorkerDied
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line for people: why the run waits."""
+
+    text: str
+
+
+Event = Begun | SourceDone | Advanced | ClipDone | ShardDone | WorkerDied | Notice
 Report = Callable[[Event], None]

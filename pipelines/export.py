@@ -30,7 +30,6 @@ from curate.manifest.lock import locked
 from curate.models import Models, resolve
 from pipelines.export_shard import STATE, ExportTask, ExportWork, measure, spool_folder
 from pipelines.progress import Progress
-from pipelines.work import Notes
 
 HEADER = f"{STATE}/export.json"
 PASSING = (  # keys that do not change what is written
@@ -198,7 +197,7 @@ def _run(tasks: list[ExportTask], out: OutFolder, settings: Export, plan: Plan, 
     common = settings.common
     spool = spool_folder(out)
     try:
-        work = ExportWork(out, plan.layout, models, str(spool), Notes(str(spool / "notes")))
+        work = ExportWork(out, plan.layout, models, str(spool))
         with Progress(num_clips=sum(len(task.clips) for task in tasks)) as progress:
             if common.engine == "local":
                 from pipelines.engine import local

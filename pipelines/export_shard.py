@@ -19,8 +19,7 @@ from curate.manifest import parquet
 from curate.models import Models
 from curate.sources import Source
 from curate.sources.check import SourceCheck
-from pipelines.events import ClipDone, Report, ShardDone
-from pipelines.work import Notes
+from pipelines.events import Begun, ClipDone, Report, ShardDone
 
 STATE = ".curate-export"
 
@@ -38,6 +37,10 @@ class ExportTask:
     def name(self) -> str:
         return str(self.shard)
 
+    @property
+    def size_bytes(self) -> int:
+        return 0
+
     def without(self, key: str, reason: str) -> "ExportTask":
         return replace(self, quarantined={**self.quarantined, key: reason})
 
@@ -50,7 +53,6 @@ class ExportWork:
     layout: Layout
     models: Models
     spool: str
-    notes: Notes
 
     def with_models(self, models: Models) -> "ExportWork":
         return replace(self, models=models)
@@ -70,6 +72,12 @@ class ExportWorker:
         self._maker: Maker = work.layout.open(work.models)
         self._check = SourceCheck()
 
+    def stop(self) -> None:
+        """Nothing: exports run in the calling thread, or in a process that is ended."""
+
+    def close(self) -> None:
+        """Nothing is kept open between tasks."""
+
     def run(self, task: ExportTask, report: Report) -> None:
         work = self._work
         with tempfile.TemporaryDirectory(prefix=f"{task.name}-", dir=work.spool) as folder:
@@ -82,7 +90,6 @@ class ExportWorker:
             work.out.remove(index)
         mark = {"clips": task.digest, "num_clips": len(task.clips), "num_samples": len(made), "failed": failed}
         work.out.write_json(f"{STATE}/done/{task.name}.json", mark)
-        work.notes.remove(task.name)
         report(ShardDone(task.name))
 
     def _make(self, task: ExportTask, spool: Path, report: Report) -> tuple[list[Made], dict[str, dict[str, str]]]:
@@ -94,7 +101,7 @@ class ExportWorker:
         for place in places:
             clip, message = task.clips[place], None
             try:
-                made[place] = self._make_clip(task, clip, spool)
+                made[place] = self._make_clip(task, clip, spool, report)
             except (CurateError, OSError) as error:
                 if is_disk_full(error):
                     raise ExportError(f"no space is left for clips ({error}); make room, then start the same command again") from error
@@ -103,10 +110,10 @@ class ExportWorker:
             report(ClipDone(clip.clip_id, message, clip.span.duration_s))
         return [one for place in sorted(made) for one in made[place]], failed
 
-    def _make_clip(self, task: ExportTask, clip: KeptClip, spool: Path) -> list[Made]:
+    def _make_clip(self, task: ExportTask, clip: KeptClip, spool: Path, report: Report) -> list[Made]:
         if clip.clip_id in task.quarantined:
             raise SourceError(task.quarantined[clip.clip_id])
-        self._work.notes.write(task.name, clip.clip_id)
+        report(Begun(task.name, clip.clip_id))
         if problem := self._check.problem(Source(clip.source_key, clip.source_url, clip.size_bytes, clip.etag, clip.mtime_ns)):
             raise SourceError(problem)
         samples = self._work.layout.plan(clip)

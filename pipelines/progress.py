@@ -2,11 +2,12 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TextIO
 
 from curate.sources import ListingNotes
-from pipelines.events import ClipDone, Event, PartDone, ShardDone, SourceDone, WorkerDied
+from pipelines.events import Advanced, Begun, ClipDone, Event, Notice, ShardDone, SourceDone, WorkerDied
 
 QUIET_S = 15.0  # between lines when the output is not a terminal
 LISTING_QUIET_S = 10.0
@@ -27,7 +28,8 @@ class Progress:
         self._decoded_s = 0.0
         self._start = self._last_line = time.monotonic()
         self._bar: _Bar | None = None
-        self._parts: dict[str, tuple[int, int, float]] = {}
+        self._passed: dict[str, dict[int, tuple[int, int, float]]] = {}  # by source and part: bytes, clips, seconds
+        self._seen: set[str] = set()
         self.events: list[SourceDone] = []
 
     def __enter__(self) -> "Progress":
@@ -42,21 +44,27 @@ class Progress:
     def __call__(self, event: Event) -> None:
         match event:
             case SourceDone():
+                if event.key in self._seen:  # told again by a worker that took over
+                    return
+                self._seen.add(event.key)
                 self.events.append(event)
                 self._done_sources += 1
                 message = None if event.status == "ok" else f"{event.status:<12}  {event.key}: {event.message}"
-                num_bytes, num_clips, decoded_s = self._parts.pop(event.key, (0, 0, 0.0))
-                self._step(event.size_bytes - num_bytes, event.num_clips - num_clips, event.decoded_s - decoded_s, message)
-            case PartDone():
-                num_bytes, num_clips, decoded_s = self._parts.get(event.key, (0, 0, 0.0))
-                self._parts[event.key] = num_bytes + event.size_bytes, num_clips + event.num_clips, decoded_s + event.decoded_s
-                self._step(event.size_bytes, event.num_clips, event.decoded_s, None)
+                passed = _sum(self._passed.pop(event.key, {}).values())
+                self._step(event.size_bytes - passed[0], event.num_clips - passed[1], event.decoded_s - passed[2], message)
+            case Advanced():
+                parts = self._passed.setdefault(event.key, {})
+                before = parts.get(event.part, (0, 0, 0.0))
+                parts[event.part] = event.size_bytes, event.num_clips, event.decoded_s
+                self._step(event.size_bytes - before[0], event.num_clips - before[1], event.decoded_s - before[2], None)
             case ClipDone():
                 message = None if event.message is None else f"failed        {event.key}: {event.message}"
                 self._step(1, 1, event.duration_s, message)
             case WorkerDied():
                 self._line(f"worker died   {event.key}: {event.reason} (attempt {event.attempt} of {event.max_attempts})")
-            case ShardDone():
+            case Notice():
+                self._line(event.text)
+            case ShardDone() | Begun():
                 pass
 
     def _step(self, done: int, num_clips: int, decoded_s: float, message: str | None) -> None:
@@ -89,6 +97,11 @@ class Progress:
             self._bar.line(text)
         else:
             print(text, file=self._stream, flush=True)
+
+
+def _sum(some: Iterable[tuple[int, int, float]]) -> tuple[int, int, float]:
+    found = list(some)
+    return sum(one[0] for one in found), sum(one[1] for one in found), sum(one[2] for one in found)
 
 
 class ListingProgress:

@@ -1,29 +1,31 @@
-"""What an engine knows of a job: tasks with names, work that opens in a worker, and notes that name the culprit when a worker dies."""
+"""What an engine knows of a job: tasks with names, work that opens in a worker, and which task waits for which."""
 
-import contextlib
-import json
-import os
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self
 
-from curate.manifest import files
 from curate.models import Models
 from pipelines.events import Report
 
-WORK_FOLDER = ".work"  # in a manifest: what a run needs while it runs
+BUNDLE_S = 30.0  # of processor time: tasks that are given to a worker at once, so that small ones cost no round trip each
 
 
 class Task(Protocol):
-    """A unit of work and of commit; picklable."""
+    """A unit of work; picklable."""
 
     @property
     def name(self) -> str:
         """Different for every task of a run; usable as a file's name."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """What it reads, by which its time is guessed; 0 for one that is not bundled with others."""
+        ...
+
     def without(self, key: str, reason: str) -> Self:
-        """The same task that leaves one thing alone, and says why."""
+        """Return the same task that leaves one thing alone, and says why."""
         ...
 
 
@@ -31,15 +33,23 @@ class Task(Protocol):
 class Split:
     """What a task answers that is too much for one worker: others to do first, in any order and anywhere, then `then`, of its own name."""
 
-    first: "tuple[Task, ...]"
-    then: "Task"
+    first: "tuple[Any, ...]"
+    then: Any
 
 
 class Worker(Protocol):
-    """What runs tasks in one process."""
+    """What runs tasks in one process, or in one thread of it."""
 
     def run(self, task: Any, report: Report) -> Split | None:
-        """Does the task, or says what has to be done before it can be (None: it is done)."""
+        """Do the task, or say what has to be done before it can be (None: it is done)."""
+        ...
+
+    def stop(self) -> None:
+        """Make `run`, in another thread, end soon."""
+        ...
+
+    def close(self) -> None:
+        """End what the worker has started."""
         ...
 
 
@@ -49,70 +59,76 @@ class Work(Protocol):
     @property
     def models(self) -> Models: ...
 
-    @property
-    def notes(self) -> "Notes": ...
-
     def open(self) -> Worker: ...
 
     def with_models(self, models: Models) -> Self: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """A folder that every worker and the driver see, where each task's worker leaves word of what it is about to touch."""
+@dataclass(slots=True)
+class _Waiting:
+    """A task that was split, and how many of those before it are not done."""
 
-    folder: str
+    task: Task
+    num_left: int
 
-    def write(self, task: str, key: str) -> None:
-        self._put(task, {"key": key})
 
-    def touch(self, task: str) -> None:
-        """Says that the task goes on."""
-        path = self._path(task)
-        if files.is_remote(path):
-            self._put(task, json.loads(path.read_text()))
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(path)
+class TaskQueue:
+    """Tasks that nobody has, and tasks that wait for others. Not for several threads at a time."""
 
-    def explain(self, task: str, reason: str) -> None:
-        """Last words of a worker that ends itself."""
-        key = self.read(task)
-        if key is not None:
-            self._put(task, {"key": key, "reason": reason})
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._queue: deque[Task] = deque(tasks)
+        self._splits: dict[str, _Waiting] = {}  # by the names of the tasks that are waited for
+        self._done_bytes, self._done_s = 0, 0.0
+        self._queued_bytes = sum(task.size_bytes for task in self._queue)
 
-    def reason(self, task: str) -> str | None:
-        """The last words, if there were any."""
-        path = self._path(task)
-        return json.loads(path.read_text()).get("reason") if path.exists() else None
+    def __bool__(self) -> bool:
+        return bool(self._queue)
 
-    def stamp(self, task: str) -> int | None:
-        """Changes whenever the task's worker writes or touches its note; None where there is none."""
-        try:
-            path = self._path(task)
-            return int(path.stat().st_mtime) if files.is_remote(path) else path.stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
+    def learn(self, size_bytes: int, seconds: float) -> None:
+        """Note what a source took, for the size of bundles to come."""
+        self._done_bytes += size_bytes
+        self._done_s += seconds
 
-    def remove(self, task: str) -> None:
-        files.remove_file(self._path(task))
+    def take(self) -> Task:
+        """Return the next task."""
+        task = self._queue.popleft()
+        self._queued_bytes -= task.size_bytes
+        return task
 
-    def read(self, task: str) -> str | None:
-        """What the worker on this task was at when it last spoke."""
-        path = self._path(task)
-        return str(json.loads(path.read_text())["key"]) if path.exists() else None
+    def take_bundle(self, num_workers: int) -> list[Task]:
+        """Return tasks of about `BUNDLE_S`, or of a worker's fair share where less is left, so that none is idle in the end."""
+        bundle = [self.take()]
+        if not bundle[0].size_bytes or not self._done_bytes or not self._done_s:
+            return bundle
+        seconds_a_byte = self._done_s / self._done_bytes
+        has_more = bool(self._queue) and not self._queue[-1].size_bytes  # shards that nobody has looked into
+        left_s = (self._queued_bytes + bundle[0].size_bytes) * seconds_a_byte
+        limit_s = BUNDLE_S if has_more else min(BUNDLE_S, left_s / (2 * num_workers))
+        taken_s = bundle[0].size_bytes * seconds_a_byte
+        while self._queue and (size := self._queue[0].size_bytes):
+            taken_s += size * seconds_a_byte
+            if taken_s > limit_s:
+                break
+            bundle.append(self.take())
+        return bundle
 
-    def _put(self, task: str, content: dict[str, str]) -> None:
-        """The driver may read at any moment, and sees the old note or the new one."""
-        path = self._path(task)
-        files.make_folder(path.parent)
-        data = json.dumps(content).encode()
-        if files.is_remote(path):
-            files.write_file(path, data)
-            return
-        aside = path.with_suffix(".aside")  # nobody needs it after a power cut, so nothing is synced
-        aside.write_bytes(data)
-        aside.replace(path)
+    def put_back(self, tasks: Sequence[Task]) -> None:
+        """Take tasks back that were not done, in front of the others."""
+        self._queue.extendleft(reversed(tasks))
+        self._queued_bytes += sum(task.size_bytes for task in tasks)
 
-    def _path(self, task: str) -> Path:
-        return files.located(self.folder) / f"{task}.json"
+    def finish(self, task: Task, split: Split | None) -> None:
+        """Note that a task was done, or split."""
+        if split is not None:
+            if split.first:
+                waiting = _Waiting(split.then, len(split.first))
+                self._splits |= {one.name: waiting for one in split.first}
+            # In front of other shards: a long source must not be what is still running when all else is done.
+            self.put_back(split.first or (split.then,))
+        elif task.name in self._splits:
+            waiting = self._splits.pop(task.name)
+            waiting.num_left -= 1
+            if not waiting.num_left:
+                self.put_back((waiting.task,))
+
+

@@ -17,7 +17,7 @@ from typing import Any
 
 from process_tree import descendants
 
-from pipelines.shard import ShardWork, ShardWorker
+from pipelines.curation_worker import CurationWork, CurationWorker
 
 PLAN = "CURATE_TEST_KILLS"
 ASIDE = re.compile(r"\.curate-aside-(.*)-[0-9a-f]{8}$")
@@ -53,12 +53,12 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class KillableWork(ShardWork):
+class KillableWork(CurationWork):
     """The same work in a process that follows the plan."""
 
-    def open(self) -> ShardWorker:
+    def open(self) -> CurationWorker:
         arm(Plan.published(), "worker")
-        return ShardWorker(self)
+        return CurationWorker(self)
 
 
 def arm(plan: Plan, role: str) -> None:

@@ -85,7 +85,7 @@ class Killing:
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
             plan.publish()
-            curation.ShardWork = KillableWork  # type: ignore[misc]
+            curation.CurationWork = KillableWork  # type: ignore[misc]
             words = [f"input={self.folder / 'videos'}", f"output={self.output}", f"engine={engine}", "workers=1"]
             curation.run(load_config(self.folder / "config.yaml", words))
 

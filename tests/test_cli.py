@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from curate import __version__, scorers
+from curate import __version__
 from curate.cli import main
+from pipelines.worker.decoder import Decoder
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = """
@@ -156,10 +157,10 @@ def test_wrong_usage_exits_with_2(words, capsys):
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(made, capsys, monkeypatch):
-    def interrupted(self, clips):
+    def interrupted(self, order, url, advanced):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scorers.load("quality"), "open", interrupted)
+    monkeypatch.setattr(Decoder, "scan", interrupted)
     (made / "videos" / "late.mp4").write_bytes((made / "videos" / "carphone.mp4").read_bytes())
     try:
         assert main(again(made)) == 130

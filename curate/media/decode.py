@@ -6,6 +6,7 @@ threading passes over damage in H.264 and VP9 without a word (`curate.media.ahea
 """
 
 import bisect
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -376,10 +377,16 @@ def _is_special(path: str) -> bool:
 
 
 def _why_not(file: object, error: av.error.FFmpegError) -> str:
-    if isinstance(file, str) and os.path.isfile(file) and os.path.getsize(file) == 0:
+    if _is_empty(file):
         return "the file is empty"
     if isinstance(error, av.error.InvalidDataError):
         return "it is no media file, or the start of one or its index is missing"
     if isinstance(error, av.error.ArgumentError):
         return "it is no media container (playlists and lists of files are refused)"
     return str(error.strerror)
+
+
+def _is_empty(file: object) -> bool:
+    if isinstance(file, str):
+        return os.path.isfile(file) and os.path.getsize(file) == 0
+    return isinstance(file, io.IOBase) and file.seek(0, io.SEEK_END) == 0

@@ -13,7 +13,7 @@ from curate.config import Limits
 from curate.errors import CurateError
 from curate.media.decode import DecodedFrame, PacketIndex, Reader
 from curate.media.probe import Probe
-from curate.media.remote import RemoteFile, reason
+from curate.media.remote import SourceFile, reason
 
 RATE_WINDOW = 10_000  # frames: the rate is looked at over so many
 
@@ -21,7 +21,7 @@ RATE_WINDOW = 10_000  # frames: the rate is looked at over so many
 class LimitedReader:
     """A `Reader` around another one that ends it at the limits, and where the storage behind it fails."""
 
-    def __init__(self, reader: Reader, limits: Limits, alive: Callable[[], None], file: RemoteFile | None = None) -> None:
+    def __init__(self, reader: Reader, limits: Limits, alive: Callable[[int | None], None], file: SourceFile | None = None) -> None:
         self._reader, self._limits, self._alive, self._file = reader, limits, alive, file
         self.probe: Probe = reader.probe
         self.packets: PacketIndex = reader.packets
@@ -32,7 +32,7 @@ class LimitedReader:
         first_ns: int | None = None
         window_ns = 0
         for count, item in enumerate(self._items()):
-            self._alive()
+            self._alive(self.end_ns)
             if isinstance(item, Fault):
                 self.end_ns = self._reader.end_ns
                 if self._file is not None and self._file.error is not None:

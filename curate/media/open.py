@@ -8,20 +8,28 @@ from curate.errors import CurateError, SourceError
 from curate.media.ahead import AheadReader
 from curate.media.decode import PyAVReader, Reader
 from curate.media.limits import LimitedReader
-from curate.media.remote import SPOOL_GB, RemoteFile, open_remote, reason
+from curate.media.remote import SPOOL_GB, SourceFile, open_remote, reason
 from curate.media.seek import Part
+
+Opener = Callable[[str, float], "str | SourceFile"]
+"""Opens a source by its URL, with a bound on what is copied to disk for it in gigabytes; as `open_file` does."""
 
 
 def open_reader(
-    url: str, decode: Decode, part: Part | None = None, limits: Limits | None = None, alive: Callable[[], None] | None = None
+    url: str,
+    decode: Decode,
+    part: Part | None = None,
+    limits: Limits | None = None,
+    alive: Callable[[int | None], None] | None = None,
+    opener: Opener | None = None,
 ) -> Reader:
     """A `Reader` on the source, or (PyAV only) on one part of it, positioned before its first frame, that keeps to `limits`.
 
-    `alive` is called at each frame.
+    `alive` is called at each frame with the end of the frame before. Bytes come from `opener`; decord opens what it reads by itself.
 
     Raises `SourceError` with a plain reason when the source cannot be opened, holds no video, or no frame of it decodes.
     """
-    limits, alive = limits or Limits(), alive or (lambda: None)
+    limits, alive = limits or Limits(), alive or (lambda _: None)
     if decode.decoder == "decord":
         from curate.media.decord_reader import DecordReader
 
@@ -29,12 +37,12 @@ def open_reader(
             raise SourceError(f"{url}: decord reads local files only; use decode.decoder=pyav")
         # Of a relative name decord would take the beginning for a protocol.
         return LimitedReader(DecordReader(os.path.abspath(url), decode.threads), limits, alive)
-    file = open_file(url, limits.spool_gb)
+    file = (opener or open_file)(url, limits.spool_gb)
     try:
         # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.
         reader = PyAVReader(file, url, 1, part, round(limits.max_megapixels * 1e6))
     except Exception as error:  # whatever a library raises on a file is that file's fault
-        if isinstance(file, RemoteFile):
+        if isinstance(file, SourceFile):
             file.close()
             if file.error is not None:
                 raise SourceError(f"{url}: cannot be read: {reason(file.error)}") from error
@@ -42,10 +50,10 @@ def open_reader(
             raise
         raise SourceError(f"{url}: cannot be read ({type(error).__name__}: {error})") from error
     ahead = AheadReader(reader) if decode.threads > 1 else reader
-    return LimitedReader(ahead, limits, alive, file if isinstance(file, RemoteFile) else None)
+    return LimitedReader(ahead, limits, alive, file if isinstance(file, SourceFile) else None)
 
 
-def open_file(url: str, spool_gb: float = SPOOL_GB) -> object:
+def open_file(url: str, spool_gb: float = SPOOL_GB) -> str | SourceFile:
     """What PyAV opens: the path of a local file, or an open file for any other URL. Raises `SourceError`."""
     if "://" not in url:
         return url

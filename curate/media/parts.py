@@ -20,8 +20,9 @@ from av.video.stream import VideoStream
 from curate.clip import NS_PER_S, Span
 from curate.config import Decode
 from curate.media.decode import open_video
-from curate.media.open import open_file
+from curate.media.open import Opener, open_file
 from curate.media.probe import Probe, to_ns
+from curate.media.remote import SPOOL_GB
 from curate.media.seek import Part, demuxed, keyframe_ns, packets_before
 
 WHOLE = Part(Span(-(2**62), 2**62), None)
@@ -37,19 +38,19 @@ def may_be_long(probe: Probe, decode: Decode) -> bool:
     return decode.decoder != "decord" and (duration_s is None or duration_s > decode.part_s)
 
 
-def parts_of(url: str, decode: Decode, warm_up_s: float) -> tuple[Part, ...]:
+def parts_of(url: str, decode: Decode, warm_up_s: float, opener: Opener = open_file) -> tuple[Part, ...]:
     """The parts of a source in order of time, which together hold every frame; (WHOLE,) for one that is not cut.
 
     Raises `SourceError` where it cannot be opened.
     """
     part_ns, warm_up_ns = round(decode.part_s * NS_PER_S), round(warm_up_s * NS_PER_S)
-    with _opened(url) as (container, stream):
+    with _opened(url, opener) as (container, stream):
         origin_ns = to_ns(stream.start_time, stream.time_base) or 0
         duration_ns = _duration_ns(container, stream)
         bounds = _bounds_by_seeking(container, stream, origin_ns, part_ns, warm_up_ns, duration_ns)
     # What neither can be sought in nor declares its length (a GIF, a bare stream) stays whole: most are short.
     if bounds is None and duration_ns is not None:
-        with _opened(url) as (container, stream):
+        with _opened(url, opener) as (container, stream):
             bounds = _bounds_by_reading(demuxed(container), stream, origin_ns, part_ns, warm_up_ns)
     starts = [WHOLE.span.start_ns, *(start for _, start in bounds or ())]
     places = [None, *(place for place, _ in bounds or ())]
@@ -58,15 +59,15 @@ def parts_of(url: str, decode: Decode, warm_up_s: float) -> tuple[Part, ...]:
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    file = open_file(url)
+def _opened(url: str, opener: Opener) -> Iterator[tuple[InputContainer, VideoStream]]:
+    file = opener(url, SPOOL_GB)
     try:
         container, stream = open_video(file, url)
         with container:
             yield container, stream
     finally:
         if not isinstance(file, str):
-            file.close()  # type: ignore[attr-defined]
+            file.close()
 
 
 def _duration_ns(container: InputContainer, stream: VideoStream) -> int | None:

@@ -22,7 +22,8 @@ from xml.etree import ElementTree as ET
 
 from curate.clip import Fault
 from curate.errors import SourceError
-from curate.media.open import open_file
+from curate.media.open import Opener, open_file
+from curate.media.remote import SPOOL_GB
 
 XMP_UUID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 C2PA_UUID = UUID("d8fec3d6-1b0e-483c-9297-5828877ec481").bytes
@@ -64,10 +65,10 @@ class Provenance:
     faults: tuple[Fault, ...] = field(default=())
 
 
-def read_provenance(url: str) -> Provenance:
+def read_provenance(url: str, opener: Opener = open_file) -> Provenance:
     """Reads a source of its own accord, beside whoever decodes it. Whatever goes wrong is a fault of what is returned."""
     try:
-        file = open_file(url)
+        file = opener(url, SPOOL_GB)
         with open(file, "rb") if isinstance(file, str) else cast(BinaryIO, file) as opened:
             return provenance(opened)
     except (OSError, ValueError, SourceError) as error:

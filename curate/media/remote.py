@@ -10,6 +10,8 @@ name, of `limits.spool_gb` at most, which is gone when it is closed, or when the
 """
 
 import io
+import posixpath
+import re
 import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
@@ -20,32 +22,44 @@ from curate.sources.retry import retried
 BLOCK_BYTES, MAX_BLOCKS = 2**20, 32
 COPY_BYTES = 2**20
 SPOOL_GB = 50.0  # the default of limits.spool_gb
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
-class RemoteFile(io.RawIOBase):
-    """Reads like a file that ends where reading fails; `error` is then why.
+class SourceFile(io.RawIOBase):
+    """An open source that ends where reading it fails; `error` is then why.
 
-    An exception would not come through ffmpeg's libraries.
+    An exception would not come through ffmpeg's libraries. `name` has the suffix of the source and nothing else of it: some formats have
+    no signature, and ffmpeg knows them by that alone.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, size: int, name: str) -> None:
+        self.size, self.name = size, name
         self.error: Exception | None = None
+        self._at = 0
+
+    def _data(self, offset: int, size: int) -> bytes:
+        raise NotImplementedError
 
     def read(self, size: int = -1) -> bytes:
         if self.error is not None:
             return b""
         try:
-            return self._file.read(size)
+            data = self._data(self._at, size if size >= 0 else max(0, self.size - self._at))
         except Exception as error:  # noqa: BLE001  each storage has its own exceptions
             self.error = error
             return b""
+        self._at += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        if begin + offset < 0:
+            return -1  # an error to ffmpeg's libraries, which try such places in short files
+        self._at = begin + offset
+        return self._at
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._at
 
     def readable(self) -> bool:
         return True
@@ -53,9 +67,29 @@ class RemoteFile(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
+
+class RemoteFile(SourceFile):
+    """A source that a library of its storage reads."""
+
+    def __init__(self, file: BinaryIO, url: str) -> None:
+        super().__init__(file.seek(0, io.SEEK_END), name_of(url))
+        file.seek(0)
+        self._file = file
+
+    def _data(self, offset: int, size: int) -> bytes:
+        if self._file.tell() != offset:
+            self._file.seek(offset)
+        return self._file.read(size)
+
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def name_of(url: str) -> str:
+    """Return what ffmpeg's libraries may know of a source's name: its suffix."""
+    suffix = posixpath.splitext(url.partition("?")[0])[1]
+    return f"source{suffix}" if _SUFFIX.fullmatch(suffix) else "source"
 
 
 def open_remote(url: str, spool_gb: float = SPOOL_GB) -> RemoteFile:
@@ -69,12 +103,12 @@ def open_remote(url: str, spool_gb: float = SPOOL_GB) -> RemoteFile:
         )
         if not _has_ranges(file):
             file.close()
-            return RemoteFile(_spooled(lambda: fs.open(path, "rb", block_size=0), url, spool_gb))
+            return RemoteFile(_spooled(lambda: fs.open(path, "rb", block_size=0), url, spool_gb), url)
     except SourceError:
         raise
     except Exception as error:  # each storage has its own exceptions, and every one of them means the same to the user
         raise SourceError(f"{url}: cannot be opened: {reason(error)}") from error
-    return RemoteFile(file)
+    return RemoteFile(file, url)
 
 
 def reason(error: BaseException) -> str:

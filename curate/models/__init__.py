@@ -201,11 +201,16 @@ class ModelSpec:
         return dict(self.parameters)[name]
 
 
+def build_model(spec: ModelSpec) -> Forward:
+    """Builds the forward of a spec. Not for several threads at a time."""
+    module, function = _BUILDERS[spec.kind]
+    return getattr(importlib.import_module(module), function)(spec)
+
+
 @functools.cache
 def load_model(spec: ModelSpec) -> Forward:
     """Builds the forward of a spec in this process; the same spec gives the same object."""
-    module, function = _BUILDERS[spec.kind]
-    return getattr(importlib.import_module(module), function)(spec)
+    return build_model(spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,3 +231,7 @@ class Models:
     def load(self, spec: ModelSpec) -> Forward:
         """The forward of a spec, on this run's device."""
         return self.loader(replace(spec, device=self.device))
+
+    def for_one_worker(self) -> "Models":
+        """The same with forwards that no other thread of this process has, where this process holds them."""
+        return replace(self, loader=functools.cache(build_model)) if self.loader is load_model else self

@@ -19,6 +19,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -152,17 +153,33 @@ def _batches(items: Sequence[Any], device: str) -> list[Sequence[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+class _OneThread:
+    """How many threads of Python are inside `one_thread`, and how many torch had before the first."""
+
+    def __init__(self) -> None:
+        self.lock, self.num_inside, self.before = threading.Lock(), 0, 0
+
+
+_inside = _OneThread()
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Holds torch to one thread inside: workers run side by side, and sums split over threads round differently."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _inside.lock:
+        if not _inside.num_inside:
+            _inside.before = torch.get_num_threads()
+        _inside.num_inside += 1
+        torch.set_num_threads(1)  # OpenMP keeps a number for each thread of Python
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _inside.lock:
+            _inside.num_inside -= 1
+            if not _inside.num_inside:
+                torch.set_num_threads(_inside.before)
 
 
 def _digest(picture: np.ndarray) -> bytes:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scenedetect import FrameTimecode
-from scenedetect.detector import SceneDetector
-from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from curate.shots.params import DetectorPass
+from curate.standard_input import detached
+
+with detached():  # its import runs ffmpeg
+    from scenedetect import FrameTimecode
+    from scenedetect.detector import SceneDetector
+    from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 REPEATED = 0.5
 """Mean absolute difference, 8-bit levels, under which a frame repeats the one before it (coding noise of held frames stays under)."""

@@ -9,7 +9,6 @@ its group is ended and a new one goes on from OUT. What the user must mend (`Cur
 
 import contextlib
 import io
-import logging
 import os
 import secrets
 import socket
@@ -32,6 +31,7 @@ from curate.manifest import files
 from curate.manifest.lock import locked
 from curate.svd.settings import Finetune
 from curate.svd.state import TrainingError, checkpoints
+from pipelines.engine.cluster import connected
 from pipelines.finetune import FinetuneResult, check_device, train_here
 
 POLL_S = 0.25
@@ -146,7 +146,7 @@ def finetune(settings: Finetune, stream: TextIO | None = None) -> FinetuneResult
     out = Path(settings.out).expanduser().absolute()
     settings = settings.model_copy(update={"out": str(out)})
     files.make_folder(out)
-    with locked(out), _mark(out) as mark, _ray(settings):
+    with locked(out), _mark(out) as mark, connected(settings.ray_address, max(settings.workers, os.cpu_count() or 1)):
         result = _tried(_Job(settings, str(Path.cwd()), mark), _num_workers(settings), stream or sys.stderr)
     return replace(result, seconds=time.monotonic() - start)
 
@@ -284,22 +284,6 @@ def _last_line(text: str) -> str:
 def _last_step(folder: Path) -> int:
     written = checkpoints(folder)
     return int(written[-1].name.rpartition("-")[2]) if written else 0
-
-
-@contextlib.contextmanager
-def _ray(settings: Finetune) -> Iterator[None]:
-    known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not settings.ray_address:
-        known |= {"num_cpus": max(settings.workers, os.cpu_count() or 1), "include_dashboard": False}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        ray.init(settings.ray_address or "local", **known)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"ray_address={settings.ray_address or 'null'}: {_last_line(str(error))}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager

