@@ -30,6 +30,17 @@ Each Parquet field carries its `unit`, `description`, `low` and `high` as field 
 `""`, and `faults` says why. Times are int64 nanoseconds on the source's own presentation timeline; spans are half-open,
 `[start_ns, end_ns)`.
 
+Nothing but parts is in `clips/` and `sources/`, and no type that readers lack, so other libraries open the folders as well:
+
+    polars.read_parquet("DIR/clips")
+    duckdb.sql("SELECT source_key, tags->>'encoder' FROM read_parquet('DIR/sources/*.parquet')")
+    daft.read_parquet("DIR/clips")
+    datasets.load_dataset("parquet", data_dir="DIR/clips")
+    pyarrow.dataset.dataset("DIR/clips")
+
+In pandas a boolean column has the type `bool` where it has no null, and `object` with `None` where it has (flags of clips too
+short to be scored). `pandas.read_parquet("DIR/clips", dtype_backend="pyarrow")` has booleans and whole numbers that know null.
+
 ## Layout
 
     DIR/
@@ -37,7 +48,7 @@ Each Parquet field carries its `unit`, `description`, `low` and `high` as field 
       policy.json                   the rules as absolute numbers
       clips/part-00000.parquet      one row a clip: keys, scores, keep, drop_reasons
       sources/part-00000.parquet    one row a source: status, faults, probe facts, counts
-      */_checksums.json             SHA-256 of the parts
+      published.json                SHA-256 of the parts of clips/ and sources/
       shards/index.parquet          which source belongs to which shard
       shards/index.json             SHA-256 of the index as it is and as it was before
       shards/listing.json           which listing the index holds; there while a run is unfinished
@@ -138,6 +149,8 @@ def _type(kind: pa.DataType) -> str:
         return f"list<{_type(kind.value_type)}>[{kind.list_size}]"
     if pa.types.is_list(kind):
         return f"list<{_type(kind.value_type)}>"
+    if pa.types.is_map(kind):
+        return "string"  # as it is published
     return str(kind).replace("halffloat", "float16").replace("double", "float64")
 
 
