@@ -61,7 +61,7 @@ def test_output_that_is_a_file_or_of_another_schema_version_is_refused(tmp_path:
         Manifest.create_or_open(tmp_path / "file")
     manifest = Manifest.create_or_open(tmp_path / "out")
     manifest.write_run(Run({}, "p", {}, schema_version=99))
-    with pytest.raises(ManifestError, match="schema version 99, this program writes 2"):
+    with pytest.raises(ManifestError, match="schema version 99, this program reads 2 and 3"):
         Manifest.create_or_open(tmp_path / "out")
     with pytest.raises(ManifestError, match=r"nosuch://bucket/out: "):
         Manifest.create_or_open("nosuch://bucket/out")
