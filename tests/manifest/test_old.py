@@ -94,6 +94,8 @@ def test_deciding_gives_the_same_decisions_and_publishes_it_as_today(old: Path) 
     assert [path.name for name in ("clips", "sources") for path in (old / name).iterdir()] == ["part-00000.parquet"] * 2
     assert json.loads(pd.read_parquet(old / "sources").set_index("source_key").tags["car.mp4"])["encoder"].startswith("Lavf")
     assert list(Manifest.open(old).verify()) == [] and ledger(old) == marked
+    header = json.loads((old / "run.json").read_text())
+    assert header["schema_version"] == 3 and header["pass_fingerprint"] in header["names"].values()
     redecide(old, ["rules.dark.min=250"])
     assert not pd.read_parquet(old / "clips").keep.any()
 
