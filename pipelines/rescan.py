@@ -56,7 +56,7 @@ def _cost(manifest: Manifest, before: Run, shard_ids: Sequence[int]) -> str:
         rows = manifest.read_sources(shard_id)
         num_sources += len(rows)
         seconds += pc.sum(rows["decoded_s"]).as_py() or 0.0
-    video = f"{count(num_sources, 'source')} with {seconds / 3600:,.3g} hours of video"
+    video = f"{count(num_sources, 'source')} with {duration(seconds)} of video"
     return (
         f"These decide which clips there are, so {video} would be scanned again{_effort(manifest, before, shard_ids)}. "
         "Sources that are no longer there would fail. Until it is done, clips/ and sources/ stay as they are."
@@ -73,4 +73,4 @@ def _effort(manifest: Manifest, before: Run, shard_ids: Sequence[int]) -> str:
     workers = 1 if before.config.get("engine") == "local" else before.config.get("workers")
     if not workers:
         return f", about {duration(seconds)} on the clock with the workers of then"
-    return f", about {seconds * workers / 3600:,.2g} processor hours as they came then"
+    return f", about {duration(seconds * workers)} of processor time as they came then"

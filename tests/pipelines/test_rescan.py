@@ -19,6 +19,7 @@ from curate.decide.decide import published_summary, redecide
 from curate.errors import ManifestError
 from curate.kept import read_kept
 from curate.manifest import Manifest
+from curate.report.summary import duration
 from pipelines import curation
 from pipelines.curation import RunResult, retry, run
 
@@ -97,8 +98,8 @@ def test_without_a_yes_nothing_happens_and_the_error_says_what_it_would_cost(fol
     with pytest.raises(ManifestError):
         go(told)
     (text,) = told.texts
-    video_h = pd.read_parquet(folder / "out/sources").decoded_s.sum() / 3600
-    assert "clips.max_clip_s: 2.0 -> 1.5\n" in text and f"3 sources with {video_h:,.3g} hours of video would be scanned again" in text
+    video = duration(pd.read_parquet(folder / "out/sources").decoded_s.sum())
+    assert "clips.max_clip_s: 2.0 -> 1.5\n" in text and f"3 sources with {video} of video would be scanned again" in text
     assert text in str(refused.value) and "--yes" in str(refused.value) and "new output=" in str(refused.value)
     assert contents(folder / "out") == before
 
@@ -173,8 +174,8 @@ def test_a_pass_of_another_version_says_so(folder: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"engine": "local"}, "about 0.33 processor hours as they came then"),
-        ({"engine": "ray", "workers": 8}, "about 2.7 processor hours as they came then"),
+        ({"engine": "local"}, "about 20.0 min of processor time as they came then"),
+        ({"engine": "ray", "workers": 8}, "about 2.67 h of processor time as they came then"),
         ({"engine": "ray", "workers": 0}, "about 20.0 min on the clock with the workers of then"),
     ],
 )
