@@ -1,10 +1,12 @@
-"""Fingerprints of a configuration: what the bytes of a manifest depend on. There is one for the pass, one for each scorer and
-one for the rules; where the input is or how many workers there are does not count.
+"""Fingerprints of a configuration: what the bytes of a manifest depend on. There is one for the
+pass, one for each scorer and one for the rules; where the input is or how many workers there are
+does not count.
 
-Each covers a version number and the parameters that differ from their neutral values (`curate.neutral`). Up to schema version
-2 they covered whole sections, so that any new parameter changed them all. Such a manifest keeps the fingerprints it has:
-`known_names` finds out which of today's fingerprints mean the same, and they are used under the old name in this manifest. No
-mark of any shard has to be written again.
+Each covers a version number and the parameters that differ from their neutral values
+(`curate.neutral`). Up to schema version 2 they covered whole sections, so that any new parameter
+changed them all. Such a manifest keeps the fingerprints it has: `known_names` finds out which of
+today's fingerprints mean the same, and they are used under the old name in this manifest. No mark
+of any shard has to be written again.
 """
 
 import json
@@ -25,10 +27,12 @@ _PASS_VERSIONS = range(1, 100)  # those that a manifest of schema version 2 may 
 
 
 def config_fingerprints(config: Config, pass_version: int, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """`{"pass": .., "scorers": {name: ..}, "rules": ..}`: equal exactly where the same input gives the same bytes.
+    """Computes `{"pass": .., "scorers": {name: ..}, "rules": ..}`.
 
-    `weights` maps names of weights to checksums; each scorer's fingerprint holds those that it declares. The order of rules
-    counts, being the order of drop reasons.
+    They are equal exactly where the same input gives the same bytes.
+
+    `weights` maps names of weights to checksums; each scorer's fingerprint holds those that it
+    declares. The order of rules counts, being the order of drop reasons.
     """
     content = config.model_dump(mode="json")
     scorers = {name: _of_scorer(name, entry.scorer, entry.parameters, weights or {}) for name, entry in config.scorers.items()}
@@ -38,11 +42,15 @@ def config_fingerprints(config: Config, pass_version: int, weights: Mapping[str,
             if hasattr(entry.scorer, "weights"):
                 scorers[name] = fingerprint(scorers[name], skip)
     rules = [[name, differing(rule, neutral.RULE)] for name, rule in content["rules"].items()]
-    return {"pass": _of_pass(pass_version, content), "scorers": scorers, "rules": fingerprint(rules)}
+    return {
+        "pass": _of_pass(pass_version, content),
+        "scorers": scorers,
+        "rules": fingerprint(rules),
+    }
 
 
 def differing(values: Mapping[str, Any], neutral_values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are not neutral; of a section within, those that are not, and nothing where all are."""
+    """Picks the values that are not neutral. Of a section within, nothing is left where all are."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         base = neutral_values.get(key, _UNKNOWN)
@@ -58,14 +66,16 @@ _UNKNOWN = object()
 
 
 def pass_content(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pass depends on, of a configuration as JSON holds it."""
+    """Reduces a configuration, as JSON holds it, to what the pass depends on."""
     content = {name: config[name] for name in PASS_SECTIONS}
     passes = [differing(one, neutral.DETECTOR_PASS) for one in content["shots"]["passes"]]
     return differing({**content, "shots": {**content["shots"], "passes": passes}}, neutral.PASS)
 
 
 def known_names(run: Run) -> Mapping[str, str]:
-    """Today's fingerprint -> the one under which a manifest's shards are marked, where that is another."""
+    """Maps today's fingerprints to those of a manifest's marks that stand for the same, where these
+    are others.
+    """
     if run.names is not None:
         return run.names
     found = {**_pass_name(run), **_scorer_names(run)}
@@ -97,7 +107,7 @@ def _pass_name(run: Run) -> dict[str, str]:
 
 
 def _scorer_names(run: Run) -> dict[str, str]:
-    """Of the scorers that are of the same version now; all others have to be computed again anyway."""
+    """Names those of scorers whose version is the same now. All others are computed again anyway."""
     config = _readable(run)
     before = {}
     for name, entry in config.scorers.items():
@@ -113,7 +123,9 @@ def _scorer_names(run: Run) -> dict[str, str]:
 
 
 def _readable(run: Run) -> Config:
-    """Scorers and rules of a run, without scorers that this version does not know or whose module has gone."""
+    """Reads a run's scorers and rules, without scorers that this version does not know or whose
+    module has gone.
+    """
     scorers: dict[str, ScorerEntry] = {}
     for name, parameters in run.config.get("scorers", {}).items():
         try:

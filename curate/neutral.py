@@ -1,9 +1,11 @@
-"""The neutral value of every parameter that a fingerprint covers. A fingerprint is made of what differs from these, so a new
-parameter whose neutral value changes nothing refuses no manifest that was written without it.
+"""The neutral value of every parameter that a fingerprint covers. A fingerprint is made of what
+differs from these, so a new parameter whose neutral value changes nothing refuses no manifest that
+was written without it.
 
-They are the defaults of the day when each parameter came, written down. An entry is never changed, nor removed while the
-parameter exists. A new parameter gets its entry here: the value at which everything is as it was without it. Where a
-default changes later, the entry stays, and the new default counts as a difference, as it must: other clips or numbers come of it.
+They are the defaults of the day when each parameter came, written down. An entry is never changed,
+nor removed while the parameter exists. A new parameter gets its entry here: the value at which
+everything is as it was without it. Where a default changes later, the entry stays, and the new
+default counts as a difference, as it must: other clips or numbers come of it.
 `tests/test_fingerprints.py` compares all of this with the code.
 
 A scorer that is not listed here, a user's own, has all its parameters covered.
@@ -13,7 +15,13 @@ from typing import Any
 
 PASS: dict[str, dict[str, Any]] = {
     "decode": {"decoder": "pyav", "threads": 1, "part_s": 900.0},
-    "sampling": {"grid_ms": 500, "pair_ms": 250, "max_held_mb": 128, "crop": "bars", "crop_min_area": 0.7},
+    "sampling": {
+        "grid_ms": 500,
+        "pair_ms": 250,
+        "max_held_mb": 128,
+        "crop": "bars",
+        "crop_min_area": 0.7,
+    },
     "shots": {
         "detector": "cascade",
         "passes": [
@@ -36,10 +44,27 @@ PASS: dict[str, dict[str, Any]] = {
 DETECTOR_PASS: dict[str, Any] = {"fps": None, "min_content": 15.0, "window": 2}
 
 SCORERS: dict[str, dict[str, Any]] = {
-    "aesthetic": {"model": "ViT-L-14", "pretrained": "openai", "head": None, "precision": "float32"},
+    "aesthetic": {
+        "model": "ViT-L-14",
+        "pretrained": "openai",
+        "head": None,
+        "precision": "float32",
+    },
     "caption_similarity": {"model": "ViT-L-14", "pretrained": "openai", "precision": "float32"},
-    "damage": {"block_share": 0.01, "green_share": 0.22, "comb_share": 0.001, "banding_share": 0.008, "upscaled_share": 0.375},
-    "footage": {"drawn_share": 0.45, "bar_share": 0.004, "standing_share": 0.45, "line_length": 1.6, "hud_cells": 3},
+    "damage": {
+        "block_share": 0.01,
+        "green_share": 0.22,
+        "comb_share": 0.001,
+        "banding_share": 0.008,
+        "upscaled_share": 0.375,
+    },
+    "footage": {
+        "drawn_share": 0.45,
+        "bar_share": 0.004,
+        "standing_share": 0.45,
+        "line_length": 1.6,
+        "hud_cells": 3,
+    },
     "motion": {"short_side": 96, "still_below": 0.25},
     "overlay": {
         "logo_strength": 2.1,
@@ -50,7 +75,12 @@ SCORERS: dict[str, dict[str, Any]] = {
         "inset_strength": 0.6,
     },
     "provenance": {
-        "generated_types": ["trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia", "compositeSynthetic"],
+        "generated_types": [
+            "trainedAlgorithmicMedia",
+            "compositeWithTrainedAlgorithmicMedia",
+            "algorithmicMedia",
+            "compositeSynthetic",
+        ],
         "generator_names": [
             "sora",
             "veo",

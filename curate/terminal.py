@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 
 def agreement(is_given: bool) -> Callable[[str], bool]:
-    """Who says yes to what a changed pass costs: the command line (`--yes`), or the user at the terminal."""
+    """Makes the one who is asked what a changed pass costs: the command line said yes already
+    (`--yes`), or the user at the terminal does.
+    """
 
     def told(text: str) -> bool:
         sys.stderr.write(f"note: {text}\n")
@@ -16,8 +18,9 @@ def agreement(is_given: bool) -> Callable[[str], bool]:
 
 
 def confirmed(question: str) -> bool:
-    """Asks for a yes on the controlling terminal, whatever standard input is. False where nobody would see the question: there is
-    no terminal, messages go elsewhere, or the process runs in its background.
+    """Asks for a yes on the controlling terminal, whatever standard input is. False where nobody
+    would see the question: there is no terminal, messages go elsewhere, or the process runs in its
+    background.
     """
     if not sys.stderr.isatty():
         return False

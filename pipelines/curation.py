@@ -79,14 +79,14 @@ class _Prepared:
     fingerprints: Mapping[str, Any]
 
     def named_as(self, before: Run | None) -> "_Prepared":
-        """The same with the fingerprints that a manifest of schema version 2 has for what they stand for."""
+        """Takes the names that these fingerprints have in a manifest of schema version 2."""
         names = {} if before is None else known_names(before)
         own = self.fingerprints
         scorers = {name: names.get(one, one) for name, one in own["scorers"].items()}
         return replace(self, fingerprints={**own, "pass": names.get(own["pass"], own["pass"]), "scorers": scorers})
 
     def header(self, before: Run | None) -> Run:
-        """What run.json is to say; `before` is what it says."""
+        """Makes the run.json that takes the place of `before`."""
         published_pass = self.fingerprints["pass"] if before is None else before.published_pass or before.pass_fingerprint
         return Run(
             config=self.config.model_dump(mode="json"),
@@ -125,7 +125,7 @@ def retry(folder: str, words: Sequence[str] = (), reason: str | None = None, agr
 
 
 def _invalidate_failed(manifest: Manifest, config: Config, reason: str | None) -> None:
-    """Has the shards with failed sources done again, those as they are at this moment."""
+    """Invalidates the shards with failed sources, and looks these up as they are at this moment."""
     failed = _failed(manifest)
     kinds = set().union(*(own.values() for own in failed.values()))
     if reason is not None and reason not in kinds:
@@ -159,7 +159,9 @@ def _as_they_are(sources: Sequence[Source]) -> list[Source]:
 
 
 def _run(config: Config, lists: bool, agree: Agree, first: Callable[[Manifest], None] | None = None) -> RunResult:
-    """Without `lists` it goes on with the sources that the index has. `first` is called once the pass is known to be agreed on."""
+    """Goes on with the sources that the index has where not `lists`. `first` is called once the pass
+    is agreed on.
+    """
     start = time.monotonic()
     if not config.input or not config.output:
         lacking = "input" if not config.input else "output"

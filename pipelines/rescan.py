@@ -1,7 +1,8 @@
 """What a changed pass costs: said before anything is scanned again, and only done after a yes.
 
-Settings of the pass decide which clips there are. Shards that were scanned with others are pending: each stays as it is until
-it is done again. What was published stays too, and is the pass' before as a whole, until the next decision.
+Settings of the pass decide which clips there are. Shards that were scanned with others are pending:
+each stays as it is until it is done again. What was published stays too, and is the pass' before as
+a whole, until the next decision.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ MIN_GAPS = 4
 
 
 def refused(_: str) -> bool:
-    """The answer where nobody can be asked."""
+    """Answers where nobody can be asked."""
     return False
 
 
@@ -64,7 +65,9 @@ def _cost(manifest: Manifest, before: Run, shard_ids: Sequence[int]) -> str:
 
 
 def _effort(manifest: Manifest, before: Run, shard_ids: Sequence[int]) -> str:
-    """How long these shards took when they were made, by the times at which they were committed; "" where those do not tell."""
+    """Estimates how long these shards took when they were made, by the times at which they were
+    committed; "" where those do not tell.
+    """
     gaps = np.diff(sorted(manifest.shard(shard_id).ended_s() for shard_id in shard_ids))
     long = float(np.percentile(gaps, 90, method="lower")) if len(gaps) >= MIN_GAPS else 0.0
     if long <= 0:

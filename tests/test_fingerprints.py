@@ -1,4 +1,5 @@
-"""Fingerprints cover what differs from neutral values; those of schema version 2 are known by what they stand for."""
+"""Fingerprints cover what differs from neutral values; those of schema version 2 are known by what
+they stand for."""
 
 import json
 from collections.abc import Mapping
@@ -18,14 +19,23 @@ from curate.scorers import motion
 from curate.shots.params import CASCADE, DetectorPass, Shots
 
 CHANGED_DEFAULTS: dict[str, tuple[Any, Any]] = {}
-"""Parameter -> (its neutral value, its default now), as `shots.flash_s` or `motion.short_side`. The neutral value stays what it
-was: then manifests of the old default and of the new one have other fingerprints."""
+"""Parameter -> (its neutral value, its default now), as `shots.flash_s` or `motion.short_side`. The
+neutral value stays what it was: then manifests of the old default and of the new one have other
+fingerprints."""
 
 PASS_VERSION = 7
 SKIPPING: dict[str, Any] = {
     "clips": {"min_clip_s": 1.5},
-    "scorers": {"quality": {}, "motion": {"still_below": 0.5}, "text": {}, "aesthetic": {"optional": True}},
-    "rules": {"dark": {"column": "quality_luma", "min": 12}, "slow": {"column": "motion_lvd", "min_percentile": 25}},
+    "scorers": {
+        "quality": {},
+        "motion": {"still_below": 0.5},
+        "text": {},
+        "aesthetic": {"optional": True},
+    },
+    "rules": {
+        "dark": {"column": "quality_luma", "min": 12},
+        "slow": {"column": "motion_lvd", "min_percentile": 25},
+    },
     "skip_models_when": ["dark"],
 }
 
@@ -69,7 +79,8 @@ class LaterShots(Shots):
 
 
 class LaterConfig(Config):
-    """The configuration of a later version, with one parameter more in every kind of place. It is neutral at 1."""
+    """The configuration of a later version, with one parameter more in every kind of place. It is
+    neutral at 1."""
 
     decode: LaterDecode = LaterDecode()
     shots: LaterShots = LaterShots()
@@ -80,7 +91,9 @@ class LaterMotion(motion.Scorer):
     new: int = 1
 
 
-def test_a_new_parameter_at_its_neutral_value_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_parameter_at_its_neutral_value_changes_no_fingerprint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = config_fingerprints(parse_config(SKIPPING), PASS_VERSION)
     for values in (neutral.PASS["decode"], neutral.DETECTOR_PASS, neutral.SCORERS["motion"]):
         monkeypatch.setitem(values, "new", 1)
@@ -99,7 +112,10 @@ def test_a_new_parameter_at_its_neutral_value_changes_no_fingerprint(monkeypatch
 
 def test_a_changed_default_counts_though_its_version_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     before = config_fingerprints(parse_config({"scorers": {"motion": {}}}), PASS_VERSION)
-    written_out = config_fingerprints(parse_config({"clips": {"min_clip_s": 2.0}, "scorers": {"motion": {"short_side": 96}}}), PASS_VERSION)
+    written_out = config_fingerprints(
+        parse_config({"clips": {"min_clip_s": 2.0}, "scorers": {"motion": {"short_side": 96}}}),
+        PASS_VERSION,
+    )
     assert written_out == before
     monkeypatch.setitem(neutral.PASS["clips"], "min_clip_s", 1.0)  # as if the default had been 1 s when the table was made
     monkeypatch.setitem(neutral.SCORERS["motion"], "short_side", 64)
@@ -133,7 +149,11 @@ def test_fingerprints_of_schema_2_are_known_by_what_they_stand_for(changes: dict
     assert {name: names.get(one, one) for name, one in now["scorers"].items()} == run.scorers
     for other in (
         config_fingerprints(config, PASS_VERSION + 1, weights),
-        config_fingerprints(parse_config({**SKIPPING, **changes, "clips": {"min_clip_s": 1.6}}), PASS_VERSION, weights),
+        config_fingerprints(
+            parse_config({**SKIPPING, **changes, "clips": {"min_clip_s": 1.6}}),
+            PASS_VERSION,
+            weights,
+        ),
     ):
         assert other["pass"] not in names
     other = config_fingerprints(config, PASS_VERSION, dict.fromkeys(weights, "bb"))

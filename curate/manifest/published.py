@@ -76,7 +76,7 @@ def finish(root: Path) -> None:
 
 
 def problems(root: Path) -> Iterator[Problem]:
-    """Published parts that are not what was written. Nothing has been published where a folder is missing."""
+    """Yields published parts that are not what was written; none of a folder that is not there yet."""
     remedy = f"publish again: curate decide {root}"
     for name in TABLES:
         if not (root / name).is_dir():
@@ -99,7 +99,9 @@ def problems(root: Path) -> Iterator[Problem]:
 
 
 def _noted(root: Path, name: str) -> list[Mapping[str, str]]:
-    """The checksums of a table that can be read: of what is published and, while a publication is under way, of what comes."""
+    """Reads the checksums of a table: of what is published and, while a publication is under way, of
+    what comes. Those that cannot be read are left out.
+    """
     found = [_read(root / CHECKSUMS, name) if (root / CHECKSUMS).exists() else _read(root / name / CHECKSUMS_2)]
     if (root / STAGING / READY).exists():
         found.append(_read(root / STAGING / CHECKSUMS, name))
@@ -107,7 +109,7 @@ def _noted(root: Path, name: str) -> list[Mapping[str, str]]:
 
 
 def _read(path: Path, name: str | None = None) -> dict[str, str] | None:
-    """Part -> SHA-256 as a file holds it, below `name` if that is given; None where that cannot be read."""
+    """Reads part -> SHA-256 from a file, below `name` if that is given; None where it cannot."""
     try:
         content = json.loads(path.read_bytes())
         return dict(content if name is None else content[name])
@@ -169,7 +171,7 @@ def _parts(name: str, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _openable(table: pa.Table) -> pa.Table:
-    """The same with text of JSON in place of columns that hold a map."""
+    """Puts text of JSON in place of columns that hold a map."""
     for place, field in enumerate(table.schema):
         if _holds_map(field.type):
             texts = [None if value is None else _json(value, field.type) for value in table[field.name].to_pylist()]
@@ -186,7 +188,7 @@ def _json(value: Any, kind: pa.DataType) -> str:
 
 
 def _plain(value: Any, kind: pa.DataType) -> Any:
-    """What Arrow gives as pairs as an object."""
+    """Makes objects of what Arrow gives as pairs."""
     if value is None or not _holds_map(kind):
         return value
     if pa.types.is_map(kind):

@@ -42,7 +42,9 @@ class Run:
 
     @property
     def rescan_note(self) -> str | None:
-        """What to say of the published tables from the moment when another pass was begun until its first decision."""
+        """Says, from the moment when another pass was begun until its first decision, that the
+        published tables are of the pass before.
+        """
         if self.published_pass in (None, self.pass_fingerprint):
             return None
         return (

@@ -1,4 +1,5 @@
-"""A manifest of commit cfd49d6 (schema version 2, `tests/manifest/old`) under the code of today: nothing of it is decoded again."""
+"""A manifest of commit cfd49d6 (schema version 2, `tests/manifest/old`) under the code of today:
+nothing of it is decoded again."""
 
 import importlib.util
 import json
@@ -24,7 +25,8 @@ from pipelines.engine import local
 from pipelines.export import export
 
 OLD = Path(__file__).parent / "old"
-VERSIONS = {"motion": 2, "quality": 1, "synthetic": 3}  # of scorers, when it was made; of the pass: 7
+# Of scorers, when it was made. That of the pass was 7.
+VERSIONS = {"motion": 2, "quality": 1, "synthetic": 3}
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +54,28 @@ def old(unpacked: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def same_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions as they were, so that this goes on to be true when one is raised: that is another matter."""
+    """Versions as they were, so that this goes on to be true when one is raised: that is another
+    matter."""
     monkeypatch.setattr(curation, "PASS_VERSION", 7)
     for name, version in VERSIONS.items():
         monkeypatch.setattr(scorers.load(name), "version", version)
 
 
 def config_of(manifest: Path, videos: Path, **changes: Any) -> Config:
-    """What its last run was given, every value written out; without the scorer whose weights would be looked for on the network."""
+    """What its last run was given, every value written out; without the scorer whose weights would
+    be looked for on the network."""
     content = json.loads((manifest / "run.json").read_text())["config"]
     own = {name: one for name, one in content["scorers"].items() if name != "aesthetic"}
-    return parse_config({**content, "input": str(videos), "output": str(manifest), "models": None, "scorers": own, **changes})
+    return parse_config(
+        {
+            **content,
+            "input": str(videos),
+            "output": str(manifest),
+            "models": None,
+            "scorers": own,
+            **changes,
+        }
+    )
 
 
 def ledger(manifest: Path) -> dict[str, bytes]:
@@ -102,7 +115,12 @@ def test_deciding_gives_the_same_decisions_and_publishes_it_as_today(old: Path) 
 
 @pytest.mark.parametrize("decides_first", [False, True])
 def test_a_run_does_nothing_again_and_its_clips_are_exported(
-    old: Path, unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_versions: None, decides_first: bool
+    old: Path,
+    unpacked: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    same_versions: None,
+    decides_first: bool,
 ) -> None:
     before = ledger(old)
     config = config_of(old, unpacked / "videos")

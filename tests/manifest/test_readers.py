@@ -1,4 +1,5 @@
-"""The published folders in the libraries that people open them with: every column, type and null is read as it was written."""
+"""The published folders in the libraries that people open them with: every column, type and null is
+read as it was written."""
 
 import json
 import math
@@ -14,7 +15,15 @@ import pyarrow.dataset as ds
 import pytest
 
 from curate import manifest_docs
-from curate.manifest import CLIP_COLUMNS, DECIDED_COLUMNS, SOURCE_COLUMNS, Manifest, published, schema, table
+from curate.manifest import (
+    CLIP_COLUMNS,
+    DECIDED_COLUMNS,
+    SOURCE_COLUMNS,
+    Manifest,
+    published,
+    schema,
+    table,
+)
 from curate.scorers import Column
 
 NUM_ROWS = 9
@@ -48,7 +57,8 @@ def value(kind: pa.DataType, row: int) -> Any:
 
 
 def rows_of(columns: Mapping[str, Column]) -> Rows:
-    """Every third value is null but in the first columns, in those that are never null, and in the last: that is null throughout."""
+    """Every third value is null but in the first columns, in those that are never null, and in the
+    last: that is null throughout."""
     whole = (*list(columns)[:8], "keep", "drop_reasons", "is_scored", "is_after_fault")
     last = list(columns)[-1]
     return [
@@ -110,7 +120,12 @@ def daft_rows(folder: Path) -> Rows:
 def datasets_rows(folder: Path) -> Rows:
     datasets = pytest.importorskip("datasets")
     # Beside the manifest: nothing of a test goes into the user's cache.
-    found = datasets.load_dataset("parquet", data_dir=str(folder), cache_dir=str(folder.parent.parent / "cache"), split="train")
+    found = datasets.load_dataset(
+        "parquet",
+        data_dir=str(folder),
+        cache_dir=str(folder.parent.parent / "cache"),
+        split="train",
+    )
     return list(found)
 
 
@@ -132,7 +147,9 @@ def test_every_value_is_read_as_it_was_written(written: tuple[Path, dict[str, Ro
         assert there == expected
 
 
-def test_pandas_has_plain_booleans_where_nothing_is_null(written: tuple[Path, dict[str, Rows]]) -> None:
+def test_pandas_has_plain_booleans_where_nothing_is_null(
+    written: tuple[Path, dict[str, Rows]],
+) -> None:
     root, rows = written
     clips = pd.read_parquet(root / "clips")
     booleans = [name for name, column in clip_columns().items() if column.type == pa.bool_()]
@@ -161,4 +178,7 @@ def test_maps_of_a_users_own_scorer_are_published_as_text(tmp_path: Path) -> Non
     clips = pa.table({"objects": pa.array([[{"seen": [("dog", 0.5)]}], [], None], kind), "x": [1, 2, 3]})
     Manifest.create_or_open(tmp_path).publish([clips], [pa.table({"y": [1]})])
     found = pd.read_parquet(tmp_path / "clips")
-    assert found["objects"].dropna().map(json.loads).tolist() == [[{"seen": {"dog": 0.5}}], []] and found["x"].tolist() == [1, 2, 3]
+    assert found["objects"].dropna().map(json.loads).tolist() == [
+        [{"seen": {"dog": 0.5}}],
+        [],
+    ] and found["x"].tolist() == [1, 2, 3]

@@ -132,7 +132,11 @@ def test_a_rescan_that_stops_half_way_shows_no_mix_and_goes_on_without_asking(fo
         read_kept(out)
     assert any("are still of the pass before" in note for note in published_summary(out).notes)
     key = pd.read_parquet(out / "clips").clip_id[0]
-    for command in (["status", str(out)], ["stats", str(out), "quality_luma"], ["show", str(out), key]):
+    for command in (
+        ["status", str(out)],
+        ["stats", str(out), "quality_luma"],
+        ["show", str(out), key],
+    ):
         assert main(command) == 0 and "are still of the pass before" in capsys.readouterr().out, command
     assert list(Manifest.open(out).verify()) == []
 
@@ -196,14 +200,33 @@ def test_the_times_of_the_shards_tell_how_long_it_took(folder: Path, words: dict
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    words = [str(folder / "config.yaml"), f"input={folder / 'videos'}", f"output={folder / 'out'}", SHORTER]
+    words = [
+        str(folder / "config.yaml"),
+        f"input={folder / 'videos'}",
+        f"output={folder / 'out'}",
+        SHORTER,
+    ]
     return [sys.executable, "-m", "curate", "run", *words, *more]
 
 
 def test_the_command_ends_with_an_error_where_there_is_no_terminal(folder: Path) -> None:
-    done = subprocess.run(command(folder), capture_output=True, text=True, check=False, cwd=ROOT, start_new_session=True)
+    done = subprocess.run(
+        command(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        start_new_session=True,
+    )
     assert done.returncode == 1 and "--yes" in done.stderr and "clips.max_clip_s: 2.0 -> 1.5" in done.stderr
-    done = subprocess.run(command(folder, "--yes"), capture_output=True, text=True, check=False, cwd=ROOT, start_new_session=True)
+    done = subprocess.run(
+        command(folder, "--yes"),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        start_new_session=True,
+    )
     assert done.returncode == 0 and "note: " in done.stderr and "would be scanned again" in done.stderr
     assert pd.read_parquet(folder / "out/clips").duration_s.max() <= 1.5
 
