@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
             _ARGUMENTS[argument](command)
         return command
 
-    add("run", _run, "curate the videos that a configuration names; started again, it does only what is missing", "config", "words")
+    run = add("run", _run, "curate the videos that a configuration names; started again, it does only what is missing", "config", "words")
     add("plan", _plan, "estimate time, disk and yield of a run from a seeded pilot on some of its sources", "config", "words")
     decide = add("decide", _decide, "apply changed rules to a manifest; opens no video", "dir", "words")
     decide.add_argument("--refit", action="store_true", help="fit percentiles anew instead of using the numbers frozen in policy.json")
@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add("verify", _verify, "check every file of a manifest against its checksum", "dir")
     retry = add("retry", _retry, "try the quarantined and failed sources of a manifest again", "dir", "words")
     retry.add_argument("--reason", metavar="KIND", help="only those with this kind of fault, as `curate status` lists them")
+    for command in (run, retry):
+        command.add_argument("--yes", action="store_true", help="scan sources again without asking where settings of the pass have changed")
     stats = add("stats", _stats, "print the summary of a manifest and the distribution of every column", "dir")
     stats.add_argument("columns", nargs="*", metavar="COLUMN", help="only these columns")
     show = add("show", _show, "print everything that is known of one clip or one source", "dir")
@@ -162,9 +164,10 @@ def _run(args: argparse.Namespace) -> int:
     from curate.config import load_config
 
     config = load_config(args.config, args.words)
+    from curate.terminal import agreement
     from pipelines.curation import run
 
-    return _ended(run(config), str(config.output))
+    return _ended(run(config, agreement(args.yes)), str(config.output))
 
 
 def _ended(result: Any, output: str) -> int:
@@ -226,9 +229,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
+    from curate.terminal import agreement
     from pipelines.curation import retry
 
-    return _ended(retry(args.dir, args.words, args.reason), args.dir)
+    return _ended(retry(args.dir, args.words, args.reason, agreement(args.yes)), args.dir)
 
 
 def _stats(args: argparse.Namespace) -> int:

@@ -1,8 +1,7 @@
 """Typed configuration: YAML file, then `key=value` words, checked as a whole before anything runs.
 
 `load_config` reports every problem at once, by key, unit, range and remedy (`curate.config_problems`). A scorer's parameters are checked
-against the scorer's own class, which is imported only when the configuration names it. `config_fingerprints` says what the bytes of a
-manifest depend on: the pass, each scorer, the rules; never where the input lies or how many workers there are.
+against the scorer's own class, which is imported only when the configuration names it.
 """
 
 import json
@@ -353,33 +352,3 @@ def weights_folders(config: Config) -> list[Path]:
     """Folders searched for weights, in order: the one that CURATE_MODELS names, then `models`."""
     named = (os.environ.get("CURATE_MODELS"), config.models)
     return [Path(folder).expanduser() for folder in named if folder]
-
-
-def config_fingerprints(config: Config, pass_version: int, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """`{"pass": .., "scorers": {name: ..}, "rules": ..}`: equal exactly where the same input gives the same bytes.
-
-    `weights` maps names of weights to checksums; each scorer's fingerprint holds those that it declares. The order of rules counts,
-    being the order of drop reasons.
-    """
-    from curate.manifest.run import fingerprint
-    from curate.models import needs
-
-    content = config.model_dump(mode="json")
-    weights = weights or {}
-    scorers = {}
-    for name, entry in config.scorers.items():
-        scorer = entry.scorer
-        own = {weight.name: weights[weight.name] for weight in needs(scorer) if weight.name in weights}
-        scorers[name] = fingerprint(name, scorer.version, entry.parameters, own)
-    if config.skip_models_when:
-        from curate.decide.skip import skip_content
-
-        skip = skip_content(config, scorers)
-        for name, entry in config.scorers.items():
-            if hasattr(entry.scorer, "weights"):
-                scorers[name] = fingerprint(scorers[name], skip)
-    return {
-        "pass": fingerprint(pass_version, *(content[key] for key in ("decode", "sampling", "shots", "clips"))),
-        "scorers": scorers,
-        "rules": fingerprint(list(content["rules"].items())),
-    }

@@ -115,6 +115,9 @@ def read_kept(folder: str | Path, select: Mapping[str, Rule] | None = None) -> K
     Raises `ManifestError` where nothing is decided or the ledger has moved on since, `ConfigError` for a rule that cannot be applied.
     """
     manifest = Manifest.open(folder)
+    run = manifest.read_run()
+    if run is not None and run.rescan_note:
+        raise ManifestError(f"{manifest.root}: {run.rescan_note}")
     kept = manifest.published("clips").to_table(filter=pc.field("keep"))
     kept = select_rows(kept, select or {})
     frames = _frames(manifest, kept)
@@ -124,7 +127,7 @@ def read_kept(folder: str | Path, select: Mapping[str, Rule] | None = None) -> K
         kept = kept.append_column(name, pc.take(sources[name], place))
     for name in ("frame_times_ns", "frame_is_duplicate"):
         kept = kept.append_column(name, frames[name])
-    return KeptClips(kept, motion_scorer(manifest.read_run()))
+    return KeptClips(kept, motion_scorer(run))
 
 
 def motion_scorer(run: Run | None) -> ScorerLike:

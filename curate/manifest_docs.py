@@ -30,6 +30,17 @@ Each Parquet field carries its `unit`, `description`, `low` and `high` as field 
 `""`, and `faults` says why. Times are int64 nanoseconds on the source's own presentation timeline; spans are half-open,
 `[start_ns, end_ns)`.
 
+Nothing but parts is in `clips/` and `sources/`, and no type that readers lack, so other libraries open the folders as well:
+
+    polars.read_parquet("DIR/clips")
+    duckdb.sql("SELECT source_key, tags->>'encoder' FROM read_parquet('DIR/sources/*.parquet')")
+    daft.read_parquet("DIR/clips")
+    datasets.load_dataset("parquet", data_dir="DIR/clips")
+    pyarrow.dataset.dataset("DIR/clips")
+
+In pandas a boolean column has the type `bool` where it has no null, and `object` with `None` where it has (flags of clips too
+short to be scored). `pandas.read_parquet("DIR/clips", dtype_backend="pyarrow")` has booleans and whole numbers that know null.
+
 ## Layout
 
     DIR/
@@ -37,7 +48,7 @@ Each Parquet field carries its `unit`, `description`, `low` and `high` as field 
       policy.json                   the rules as absolute numbers
       clips/part-00000.parquet      one row a clip: keys, scores, keep, drop_reasons
       sources/part-00000.parquet    one row a source: status, faults, probe facts, counts
-      */_checksums.json             SHA-256 of the parts
+      published.json                SHA-256 of the parts of clips/ and sources/
       shards/index.parquet          which source belongs to which shard
       shards/index.json             SHA-256 of the index as it is and as it was before
       shards/listing.json           which listing the index holds; there while a run is unfinished
@@ -83,7 +94,24 @@ rows. A folder that is found elsewhere under the same keys is the same folder: o
 
 16 hex digits of SHA-256 over the parameters that matter: one for the pass (decoder, sampling, shots, clips), one for each
 scorer (parameters and version), one for the rules. A changed rule is decided again from the ledger; a changed or new scorer is
-computed again and touches no other file; a changed pass needs a new folder.
+computed again and touches no other file.
+
+A fingerprint covers what differs from neutral values that never change (`curate/neutral.py`), so a parameter that comes with a
+later version refuses no manifest. A parameter of a user's own scorer always counts.
+
+A changed pass makes other clips. `curate run` and `curate retry` then say what has changed and how many sources and hours of
+video would be scanned again, and wait for a yes: on the terminal, or `--yes`. Without it they end with an error, and nothing has
+changed. With it, each shard stays as it is until it is done again, and a run that is stopped goes on without asking.
+`clips/` and `sources/` stay those of the pass before until the run ends; until then `curate status`, `stats` and `show` say so,
+and `curate export` and training refuse. `curate decide` in between publishes what has been scanned anew, and says how many
+shards are not in it.
+
+## Manifests of older versions
+
+Schema version 3 differs from 2 in `published.json` (2: a `_checksums.json` in `clips/` and in `sources/`), in `tags` (2: a map)
+and in what fingerprints cover; the ledger is the same. A manifest of version 2 opens, verifies, exports and resumes as it is, and
+its next decision publishes it as version 3. Its marks stay: `names` in `run.json` says which fingerprints of today have which
+older name in it.
 """
 
 
@@ -138,6 +166,8 @@ def _type(kind: pa.DataType) -> str:
         return f"list<{_type(kind.value_type)}>[{kind.list_size}]"
     if pa.types.is_list(kind):
         return f"list<{_type(kind.value_type)}>"
+    if pa.types.is_map(kind):
+        return "string"  # as it is published
     return str(kind).replace("halffloat", "float16").replace("double", "float64")
 
 

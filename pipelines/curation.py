@@ -3,24 +3,25 @@
     list sources -> index (fixed shards) -> what is missing -> engine: scan, score, commit shard by shard -> decide -> summary
 
 Started again, it does only what is missing: shards that are not complete, scorers that are new or changed, sources that are new or have
-changed. A run that was not finished goes on with the listing it made; once finished, the next one lists anew. A change that would need
-another pass is refused with what to do.
+changed. A run that was not finished goes on with the listing it made; once finished, the next one lists anew. A change that needs another
+pass over sources that are done waits for a yes (`pipelines.rescan`).
 """
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from curate.config import Config, config_fingerprints, parse_config, weights_folders
+from curate.config import Config, parse_config, weights_folders
 from curate.config_text import apply_overrides
 from curate.decide.decide import decide, last_config_text
 from curate.decide.skip import skip_rules
 from curate.errors import ConfigError, ManifestError
-from curate.manifest import Manifest, Run, differences, files, versions
+from curate.fingerprints import config_fingerprints, known_names
+from curate.manifest import Manifest, Run, files, versions
 from curate.manifest import listing as listed
 from curate.models import Models, ResolvedWeights, resolve
 from curate.report.summary import Summary
@@ -33,6 +34,7 @@ from curate.sources.storage import identities
 from pipelines.curation_worker import CurationWork
 from pipelines.events import SourceDone
 from pipelines.progress import ListingProgress, Progress
+from pipelines.rescan import Agree, check_pass, refused
 from pipelines.tasks import ShardTask
 from pipelines.working_area import remove_working_area
 
@@ -77,8 +79,16 @@ class _Prepared:
     weights: ResolvedWeights
     fingerprints: Mapping[str, Any]
 
-    @property
-    def header(self) -> Run:
+    def named_as(self, before: Run | None) -> "_Prepared":
+        """Takes the names that these fingerprints have in a manifest of schema version 2."""
+        names = {} if before is None else known_names(before)
+        own = self.fingerprints
+        scorers = {name: names.get(one, one) for name, one in own["scorers"].items()}
+        return replace(self, fingerprints={**own, "pass": names.get(own["pass"], own["pass"]), "scorers": scorers})
+
+    def header(self, before: Run | None) -> Run:
+        """Makes the run.json that takes the place of `before`."""
+        published_pass = self.fingerprints["pass"] if before is None else before.published_pass or before.pass_fingerprint
         return Run(
             config=self.config.model_dump(mode="json"),
             pass_fingerprint=self.fingerprints["pass"],
@@ -87,37 +97,46 @@ class _Prepared:
             versions=versions(PACKAGES),
             weights=self.weights.fingerprints(),
             absent=tuple(sorted(self.weights.absent)),
+            names={} if before is None else known_names(before),
+            published_pass=published_pass,
         )
 
 
-def run(config: Config) -> RunResult:
-    """Runs the job that the configuration describes; raises `CurateError` for what the user can mend before any video is opened."""
-    return _run(config, lists=True)
+def run(config: Config, agree: Agree = refused) -> RunResult:
+    """Runs the job that the configuration describes; raises `CurateError` for what the user can mend before any video is opened.
+
+    `agree` is asked before sources that are done are scanned again, because settings of the pass have changed.
+    """
+    return _run(config, lists=True, agree=agree)
 
 
-def retry(folder: str, words: Sequence[str] = (), reason: str | None = None) -> RunResult:
+def retry(folder: str, words: Sequence[str] = (), reason: str | None = None, agree: Agree = refused) -> RunResult:
     """Does the shards with failed or quarantined sources again, with the configuration of the last run and `key=value` changes to it.
 
     With a `reason` only those with sources of that `fault_kind`; raises `ConfigError` that lists the kinds there are when none has it.
-    Lists nothing, unless the words change what is listed: the sources that failed are looked up one by one.
+    Lists nothing, unless the words change what is listed: the sources that failed are looked up one by one. `agree` is as for `run`.
     """
     manifest = Manifest.open(folder)
     text = last_config_text(manifest)
     before = {key: text.content.get(key) for key in ("input", "limit_sources", "seed")}
     apply_overrides(text, [f"output={folder}", "relist=false", *words])
     config = parse_config(text.content, text.problems, text.place)
-    with manifest.lock():
-        failed = _failed(manifest)
-        kinds = set().union(*(own.values() for own in failed.values()))
-        if reason is not None and reason not in kinds:
-            raise ConfigError(f"no source of {folder} failed with {reason!r}; there are: {', '.join(sorted(kinds)) or 'none'}")
-        wanted = {shard_id: own for shard_id, own in failed.items() if reason is None or reason in own.values()}
-        index = manifest.index()
-        sources = [source for shard_id, own in wanted.items() for source in index.sources(shard_id) if source.key in own]
-        manifest.update_index(_as_they_are(sources), config.shard_sources)
-        for shard_id in wanted:
-            manifest.shard(shard_id).invalidate()
-    return _run(config, lists=config.relist or any(getattr(config, key) != value for key, value in before.items()))
+    lists = config.relist or any(getattr(config, key) != value for key, value in before.items())
+    return _run(config, lists, agree, lambda manifest: _invalidate_failed(manifest, config, reason))
+
+
+def _invalidate_failed(manifest: Manifest, config: Config, reason: str | None) -> None:
+    """Invalidates the shards with failed sources, and looks these up as they are at this moment."""
+    failed = _failed(manifest)
+    kinds = set().union(*(own.values() for own in failed.values()))
+    if reason is not None and reason not in kinds:
+        raise ConfigError(f"no source of {manifest.root} failed with {reason!r}; there are: {', '.join(sorted(kinds)) or 'none'}")
+    wanted = {shard_id: own for shard_id, own in failed.items() if reason is None or reason in own.values()}
+    index = manifest.index()
+    sources = [source for shard_id, own in wanted.items() for source in index.sources(shard_id) if source.key in own]
+    manifest.update_index(_as_they_are(sources), config.shard_sources)
+    for shard_id in wanted:
+        manifest.shard(shard_id).invalidate()
 
 
 def _failed(manifest: Manifest) -> dict[int, dict[str, str]]:
@@ -140,8 +159,10 @@ def _as_they_are(sources: Sequence[Source]) -> list[Source]:
     return sorted(found, key=lambda source: source.key)
 
 
-def _run(config: Config, lists: bool) -> RunResult:
-    """Without `lists` it goes on with the sources that the index has."""
+def _run(config: Config, lists: bool, agree: Agree, first: Callable[[Manifest], None] | None = None) -> RunResult:
+    """Goes on with the sources that the index has where not `lists`. `first` is called once the pass
+    is agreed on.
+    """
     start = time.monotonic()
     if not config.input or not config.output:
         lacking = "input" if not config.input else "output"
@@ -152,7 +173,12 @@ def _run(config: Config, lists: bool) -> RunResult:
     manifest = Manifest.create_or_open(output)
     with _storage_errors(manifest.root), manifest.lock():
         files.remove_folder(manifest.root / FORMER_NOTES)
-        _check_header(manifest, prepared)
+        before = manifest.read_run()
+        prepared = prepared.named_as(before)
+        header = prepared.header(before)
+        check_pass(manifest, before, header, PASS_VERSION, agree)
+        if first is not None:
+            first(manifest)
         said = _reused(manifest, config) if lists else []
         tasks = list(_tasks(manifest, prepared)) if said or not lists else []
         if tasks:
@@ -163,7 +189,7 @@ def _run(config: Config, lists: bool) -> RunResult:
             tasks = list(_tasks(manifest, prepared))
             if tasks:
                 listed.write(manifest.root, made)
-        manifest.write_run(prepared.header)
+        manifest.write_run(header)
         done = _run_tasks(tasks, manifest, prepared)
         result = _close(manifest, config, len(tasks), start, said, done)
         listed.remove(manifest.root)
@@ -181,21 +207,6 @@ def _prepare(config: Config) -> _Prepared:
     settings = Pass(config.decode, config.sampling, config.shots, config.clips, config.limits)
     present = {name: scorer for name, scorer in scorers.items() if name not in weights.absent}
     return _Prepared(config, settings, present, weights, fingerprints)
-
-
-def _check_header(manifest: Manifest, prepared: _Prepared) -> None:
-    """Refuses to mix two passes in one manifest; names what changed."""
-    before = manifest.read_run()
-    if before is None or before.pass_fingerprint == prepared.fingerprints["pass"]:
-        return
-    now = prepared.header
-    keys = ("decode", "sampling", "shots", "clips")
-    changed = differences({k: before.config.get(k) for k in keys}, {k: now.config.get(k) for k in keys})
-    listed = "\n  ".join(changed or [f"the pass of curate {before.versions.get('curate')} -> {now.versions['curate']}"])
-    raise ManifestError(
-        f"{manifest.root} was written with other settings of the pass:\n  {listed}\n"
-        "These decide which clips there are, so every source would have to be scanned again. Set them back, or name a new output=."
-    )
 
 
 def _reused(manifest: Manifest, config: Config) -> list[str]:

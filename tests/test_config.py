@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from curate import scorers
-from curate.config import Config, config_fingerprints, config_schema, load_config, parse_config, weights_folders
+from curate.config import Config, config_schema, load_config, parse_config, weights_folders
 from curate.config_problems import key_table
 from curate.errors import ConfigError
+from curate.fingerprints import config_fingerprints
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("svd_"))

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curate.config import Config, config_fingerprints, parse_config
+from curate.config import Config, parse_config
 from curate.config_text import ConfigText, apply_overrides, read_yaml
 from curate.decide.judge import judge
 from curate.decide.quantiles import FrozenRule, freeze, policy_json, read_policy
 from curate.decide.tally import ClipTally, SourceTally, summary
 from curate.errors import ConfigError, ManifestError
-from curate.manifest import CLIP_COLUMNS, SOURCE_COLUMNS, Manifest, Run, schema
+from curate.fingerprints import config_fingerprints, known_names
+from curate.manifest import CLIP_COLUMNS, SCHEMA_VERSION, SOURCE_COLUMNS, Manifest, Run, schema
 from curate.models import needs
 from curate.report.summary import AbsentScorer, Summary
 from curate.scorers import Column
@@ -34,7 +35,7 @@ def decide(manifest: Manifest, config: Config, refit: bool = False) -> Summary:
     empty = _empty(config, run)
 
     def tables() -> Iterator[pa.Table]:
-        return _batches(manifest.iter_clips(run.scorers, absent), empty)
+        return _batches(manifest.iter_clips(run.scorers, absent, run.pass_fingerprint), empty)
 
     made_by = _made_by(config, run)
     fingerprints = {name: made_by[rule.column] for name, rule in config.rules.items()}
@@ -42,8 +43,10 @@ def decide(manifest: Manifest, config: Config, refit: bool = False) -> Summary:
     clips, sources = ClipTally(frozen), SourceTally()
     # The numbers go first: a crash between the two leaves what the next decision repeats, not other numbers.
     manifest.write_policy(policy_json(frozen))
-    manifest.publish(_judged(tables(), frozen, clips), _counted(manifest.iter_sources(), sources))
-    said = [*notes, *_outgrown(frozen, clips), *_skipped(clips), *_incomplete(manifest)]
+    manifest.publish(_judged(tables(), frozen, clips), _counted(manifest.iter_sources(run.pass_fingerprint), sources))
+    if run.published_pass != run.pass_fingerprint:
+        manifest.write_run(replace(run, published_pass=run.pass_fingerprint, schema_version=SCHEMA_VERSION))
+    said = [*notes, *_outgrown(frozen, clips), *_skipped(clips), *_incomplete(manifest, run)]
     return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), said)
 
 
@@ -54,11 +57,11 @@ def redecide(folder: str | Path, words: Sequence[str] = (), rules_file: str | Pa
     """
     manifest = Manifest.open(folder)
     with manifest.lock():
-        run = _header(manifest)
+        names = known_names(_header(manifest))  # of the header as it is: it may say no more when it is rewritten
         config = _with_rules(manifest, words, rules_file)
         found = decide(manifest, config, refit)
-        rules = config_fingerprints(config, 0)["rules"]
-        manifest.write_run(replace(run, config=config.model_dump(mode="json"), rules_fingerprint=rules))
+        content, rules = config.model_dump(mode="json"), config_fingerprints(config, 0)["rules"]
+        manifest.write_run(replace(_header(manifest), config=content, rules_fingerprint=rules, names=names))
     return found
 
 
@@ -74,7 +77,8 @@ def published_summary(folder: str | Path) -> Summary:
         clips.add(pa.Table.from_batches([batch]))
     for batch in manifest.published("sources").to_batches():
         sources.add(pa.Table.from_batches([batch]))
-    return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), [*_skipped(clips), *_incomplete(manifest)])
+    said = [*_skipped(clips), *_incomplete(manifest, run), *([run.rescan_note] if run.rescan_note else [])]
+    return summary(clips, sources, config.clips.min_clip_s, absent_scorers(config, run), said)
 
 
 def absent_scorers(config: Config, run: Run) -> tuple[AbsentScorer, ...]:
@@ -181,8 +185,10 @@ def _skipped(clips: ClipTally) -> list[str]:
     return [text] if clips.num_skipped else []
 
 
-def _incomplete(manifest: Manifest) -> list[str]:
+def _incomplete(manifest: Manifest, run: Run) -> list[str]:
     shard_ids = manifest.shard_ids()
-    missing = sum(manifest.shard(shard_id).done() is None for shard_id in shard_ids)
-    text = f"{missing:,} of {len(shard_ids):,} shards are not complete; their clips are not in this manifest yet. Start the run again"
-    return [text] if missing else []
+    done = [manifest.shard(shard_id).done() for shard_id in shard_ids]
+    other = sum(one is not None and one[0] != run.pass_fingerprint for one in done)
+    states = {"are not complete": done.count(None), "were scanned with other settings of the pass": other}
+    after = "their clips are not in this manifest yet. Start the run again"
+    return [f"{number:,} of {len(done):,} shards {state}; {after}" for state, number in states.items() if number]

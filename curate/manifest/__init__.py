@@ -25,7 +25,7 @@ from curate.manifest.columns import CLIP_COLUMNS, DECIDED_COLUMNS, FRAME_COLUMNS
 from curate.manifest.index import INDEX_COLUMNS, Index, IndexChange
 from curate.manifest.lock import locked
 from curate.manifest.run import Run, differences, fingerprint, versions
-from curate.manifest.shard import SCHEMA_VERSION, Problem, Shard, to_json
+from curate.manifest.shard import SCHEMA_VERSION, Problem, Shard, check_version, to_json
 from curate.scorers import Column
 from curate.sources import MAX_SHARD_BYTES, Source
 
@@ -179,23 +179,27 @@ class Manifest:
         return self.shard(shard_id).read_sources()
 
     def iter_clips(
-        self, scorers: Mapping[str, str] | None = None, absent: Mapping[str, Mapping[str, Column]] | None = None
+        self,
+        scorers: Mapping[str, str] | None = None,
+        absent: Mapping[str, Mapping[str, Column]] | None = None,
+        pass_fingerprint: str | None = None,
     ) -> Iterator[pa.Table]:
-        """`read_clips` of every complete shard in order; `source_url` is where the source was listed last."""
+        """`read_clips` of every complete shard (of this pass) in order; `source_url` is where the source was listed last."""
         index = self.index()
-        for shard_id, shard in self._complete(index):
+        for shard_id, shard in self._complete(index, pass_fingerprint):
             yield _with_urls(shard.read_clips(scorers, absent), index.rows(shard_id))
 
-    def iter_sources(self) -> Iterator[pa.Table]:
-        """`read_sources` of every complete shard in order; `source_url` is where the source was listed last."""
+    def iter_sources(self, pass_fingerprint: str | None = None) -> Iterator[pa.Table]:
+        """`read_sources` of every complete shard (of this pass) in order; `source_url` is where the source was listed last."""
         index = self.index()
-        for shard_id, shard in self._complete(index):
+        for shard_id, shard in self._complete(index, pass_fingerprint):
             yield _with_urls(shard.read_sources(), index.rows(shard_id))
 
-    def _complete(self, index: Index) -> Iterator[tuple[int, Shard]]:
+    def _complete(self, index: Index, pass_fingerprint: str | None) -> Iterator[tuple[int, Shard]]:
         for shard_id in index.shard_ids:
             shard = self.shard(shard_id)
-            if shard.done() is not None:
+            done = shard.done()
+            if done is not None and pass_fingerprint in (None, done[0]):
                 yield shard_id, shard
 
     # What people open
@@ -250,11 +254,8 @@ def _check_version(root: Path) -> None:
         content = _read_json(root / RUN)
     except ManifestError:  # `verify` has a remedy for a damaged header
         return
-    version = SCHEMA_VERSION if content is None else content.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ManifestError(
-            f"{root}: schema version {version}, this program writes {SCHEMA_VERSION}; use the version that wrote it, or a new folder"
-        )
+    if content is not None:
+        check_version(root / RUN, content)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -135,7 +135,7 @@ SOURCE_COLUMNS: dict[str, Column] = {
     "is_interlaced": _bool("frames are interlaced"),
     "has_audio": _bool("the container holds an audio stream"),
     "encoder": _text("program that wrote the file, by its own tag"),
-    "tags": Column(_TAGS, "", "all tags of container and video stream"),
+    "tags": Column(_TAGS, "", "all tags of container and video stream, as the text of a JSON object (a map in the ledger)"),
     "num_frames": _count("decoded frames"),
     "num_keyframes": _count("frames that the codec can start from"),
     "num_shots": _count("shots"),

@@ -16,7 +16,10 @@ from curate.manifest.shard import SCHEMA_VERSION
 class Run:
     """Resolved configuration, fingerprints (of the pass, each scorer, the rules), versions of libraries, checksums of weights.
 
-    `absent` names optional scorers whose weights were not found: their columns are null.
+    `absent` names optional scorers whose weights were not found: their columns are null. `published_pass` is the pass that
+    `clips/` and `sources/` were made from; another than `pass_fingerprint` while sources are being scanned again.
+    `names` maps fingerprints to those that they have in this manifest (`curate.fingerprints.known_names`); None in a header
+    that was written before there were any.
     """
 
     config: Mapping[str, Any]
@@ -26,6 +29,8 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    names: Mapping[str, str] | None = field(default_factory=dict)
+    published_pass: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,7 +38,19 @@ class Run:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Run":
-        return cls(**{**content, "absent": tuple(content["absent"])})
+        return cls(**{"names": None, **content, "absent": tuple(content["absent"])})
+
+    @property
+    def rescan_note(self) -> str | None:
+        """Says, from the moment when another pass was begun until its first decision, that the
+        published tables are of the pass before.
+        """
+        if self.published_pass in (None, self.pass_fingerprint):
+            return None
+        return (
+            "the sources are being scanned again with other settings of the pass; clips/ and sources/ are still of the pass before. "
+            "Finish the run, or decide on what it has scanned so far with `curate decide`"
+        )
 
 
 def fingerprint(*parts: object) -> str:

@@ -27,7 +27,8 @@ from curate.manifest import files, parquet
 from curate.manifest.columns import CLIP_COLUMNS, FAULTS, FRAME_COLUMNS, SOURCE_COLUMNS, is_large, schema
 from curate.scorers import Column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE = (2, 3)  # 2 had other fingerprints, no `published.json`, and the same ledger
 DONE = "done.json"
 _SCORER_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _RESERVED = ("sources", "clips", "frames", "done")
@@ -275,11 +276,16 @@ def _read_mark(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(mark, dict):
         return None
-    if mark.get("schema_version") != SCHEMA_VERSION:
-        raise ManifestError(
-            f"{path}: schema version {mark.get('schema_version')}, this program reads {SCHEMA_VERSION}; use the version that wrote it"
-        )
+    check_version(path, mark)
     return mark
+
+
+def check_version(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises `ManifestError` for a header or mark of a version that this program does not read."""
+    version = content.get("schema_version")
+    if version not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise ManifestError(f"{path}: schema version {version}, this program reads {readable}; use the version that wrote it")
 
 
 def _conform(what: str, table: pa.Table, columns: Mapping[str, Column]) -> pa.Table:

@@ -19,13 +19,14 @@ def format_clip_or_source(folder: str | Path, key: str) -> str:
     Raises `ConfigError` where nothing, or more than one clip, is meant.
     """
     manifest = Manifest.open(folder)
-    clips = manifest.published("clips")
+    run, clips = manifest.read_run(), manifest.published("clips")
+    note = [f"Note: {run.rescan_note}", ""] if run and run.rescan_note else []
     sources = manifest.published("sources").to_table(filter=ds.field("source_key") == key)
     if len(sources):
-        return "\n".join([*_row(sources), "", *_clips(clips.to_table(filter=ds.field("source_key") == key))])
+        return "\n".join([*note, *_row(sources), "", *_clips(clips.to_table(filter=ds.field("source_key") == key))])
     found = clips.to_table(filter=pc.starts_with(ds.field("clip_id"), key))
     if len(found) == 1:
-        return "\n".join(_row(found))
+        return "\n".join([*note, *_row(found)])
     if len(found):
         ids = ", ".join(found["clip_id"].slice(0, MAX_MATCHES).to_pylist())
         raise ConfigError(f"{len(found)} clips begin with {key!r}: {ids}; give more of it")

@@ -18,14 +18,20 @@ _SKIPPED = ("start_ns", "end_ns", "snapped_start_ns", "snapped_end_ns")
 
 def format_stats(folder: str | Path, columns: Sequence[str] = ()) -> str:
     """Numbers with their percentiles, booleans with the share that is true, words with their counts; `columns` of none takes all."""
-    dataset = Manifest.open(folder).published("clips")
+    manifest = Manifest.open(folder)
+    run, dataset = manifest.read_run(), manifest.published("clips")
     unknown = [name for name in columns if name not in dataset.schema.names]
     if unknown:
         raise ConfigError(f"{folder} has no column {', '.join(unknown)}; there are: {', '.join(dataset.schema.names)}")
     wanted = [field for field in dataset.schema if (field.name in columns if columns else field.name not in _SKIPPED)]
     table = dataset.to_table(columns=[field.name for field in wanted], filter=ds.field("is_scored"))
     width = max((len(field.name) for field in wanted), default=6)
-    lines = [f"{len(table):,} scored clips", f"{'column':<{width}}  {'null':>7}" + "".join(f"{head:>11}" for head in HEADS) + "  unit"]
+    note = [f"Note: {run.rescan_note}"] if run and run.rescan_note else []
+    lines = [
+        *note,
+        f"{len(table):,} scored clips",
+        f"{'column':<{width}}  {'null':>7}" + "".join(f"{head:>11}" for head in HEADS) + "  unit",
+    ]
     lines += [line for field in wanted if (line := _line(field, table[field.name], width))]
     return "\n".join(lines)
 

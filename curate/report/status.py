@@ -34,6 +34,8 @@ def format_status(folder: str | Path) -> str:
         lines.append("Run         run.json is missing; start the run again to write it")
     decided = (manifest.root / "clips").is_dir()
     lines.append(f"Decided     {'yes, see clips/ and sources/' if decided else 'not yet'}")
+    if run and run.rescan_note:
+        lines.append(f"            {run.rescan_note}")
     holder = holder_of(manifest.root)
     if holder:
         lines.append(f"Running     {holder} is writing here")

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.config import Config, config_fingerprints, parse_config
+from curate.config import Config, parse_config
+from curate.fingerprints import config_fingerprints
 from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Manifest, Run, schema, scorer_schema
 from curate.sources import Source
 

