@@ -216,8 +216,8 @@ def _cut(build: Callable[[], bytes], percent: int) -> bytes:
 
 KINDS = [
     failed("zero_bytes.mp4", lambda: b"", "the file is empty"),
-    failed("random.mp4", _noise, "no media file"),
-    failed("text.mp4", lambda: b"this is not a video\n" * 200, "no media file"),
+    failed("random.mp4", _noise, "no media file of a format that is read"),
+    failed("text.mp4", lambda: b"this is not a video\n" * 200, "a text that begins"),
     failed("web_page.mp4", lambda: b"<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n" * 20),
     failed("archive.mp4", lambda: gzip.compress(_noise(), mtime=0)),
     failed("photo.mp4", _jpeg),
@@ -245,7 +245,7 @@ KINDS = [
     damaged("hurt_first_keyframe.mp4", lambda: hurt(_h264("mp4"), [0]), 30, "InvalidDataError"),
     damaged("hurt_second_frame.mp4", lambda: hurt(_h264("mp4"), [1]), 31, "InvalidDataError"),
     failed("all_hurt.mkv", lambda: hurt(encoded("mkv"), range(FRAMES), skip=0), "no frame could be decoded"),
-    failed("all_hurt.mp4", lambda: hurt(_h264("mp4"), range(FRAMES), skip=0), "no frame could be decoded (Invalid data"),
+    failed("all_hurt.mp4", lambda: hurt(_h264("mp4"), range(FRAMES), skip=0), "the h264 decoder refuses a packet (Invalid data"),
     failed("all_zero.mp4", _every_packet_zero, "none of its 40 packets gives a picture"),
     damaged("zeros_inside.mkv", lambda: _zeros(_h264("mkv"), 0.4, 0.5), 26, "InvalidDataError"),
     damaged("half_downloaded.mp4", lambda: _zeros(_h264("mp4"), 0.5, 1.0), 20, "InvalidDataError"),
