@@ -1,0 +1,46 @@
+"""What a source's headers say of its pictures, without decoding any: for estimates, which no row of a manifest rests on."""
+
+from dataclasses import dataclass
+
+from curate.errors import SourceError
+from curate.media.decode import open_video
+from curate.media.open import open_file
+from curate.media.remote import RemoteFile
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Size, rate and length as declared; `duration_s` and `fps` are None where the container does not say."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float | None
+    duration_s: float | None
+
+
+def read_headers(url: str) -> Headers | None:
+    """Reads the headers of one source; None where it cannot be opened or holds no video."""
+    try:
+        file = open_file(url)
+        container, stream = open_video(file, url)
+    except SourceError:
+        return None
+    with container:
+        rate = stream.average_rate or stream.guessed_rate
+        length = (
+            stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        )
+        if length is None and container.duration:
+            length = container.duration / 1_000_000
+        context = stream.codec_context
+        found = Headers(
+            context.name,
+            context.width,
+            context.height,
+            float(rate) if rate else None,
+            float(length) if length and length > 0 else None,
+        )
+    if isinstance(file, RemoteFile):
+        file.close()
+    return found
