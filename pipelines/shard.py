@@ -130,7 +130,7 @@ class ShardWorker:
         spans = None if task.only is None else self._spans(task.shard_id)
         parts: dict[int, tuple[Part, ...]] = {}
         for place, source in enumerate(task.sources):
-            start, scanned = time.perf_counter(), ScanReport()
+            start, scanned = time.process_time(), ScanReport()
             reason = task.quarantined.get(source.key)
             given = None if spans is None else spans.get(source.key, [])
             if reason is not None:
@@ -153,7 +153,7 @@ class ShardWorker:
                     scanned = ScanReport(faults=[changed])
             row = source_row(source, scanned, is_quarantined=reason is not None)
             rows.sources.append(row)
-            report(_done(source, row, time.perf_counter() - start))
+            report(_done(source, row, time.process_time() - start))
         return rows.tables(), parts
 
     def _parts(self, source: Source, scanned: ScanReport) -> tuple[Part, ...]:
@@ -171,7 +171,7 @@ class ShardWorker:
             scratch.quarantine(task.place, task.quarantined[source.key])
         if scratch.quarantined(task.place) is not None:
             return
-        start, scanned, rows = time.perf_counter(), ScanReport(), self._rows(task)
+        start, scanned, rows = time.process_time(), ScanReport(), self._rows(task)
         spans = None if task.only is None else self._spans(task.shard_id).get(source.key, [])
         self._work.notes.write(task.name, source.key)
         rows.take(scan(source, self._work.settings, rows.wants, scanned, spans, task.part, self._alive(task)))
@@ -180,7 +180,7 @@ class ShardWorker:
             return
         row = source_row(source, scanned, is_quarantined=False)
         rows.sources.append(row)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         scratch.write_part(task, rows.tables(), scanned, seconds)
         self._work.notes.remove(task.name)
         report(PartDone(source.key, (source.size_bytes or 0) // task.num_parts, row["decoded_s"] or 0.0, scanned.num_clips))
