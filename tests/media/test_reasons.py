@@ -411,6 +411,34 @@ def test_a_damaged_packet_is_said_in_words(tmp_path: Path) -> None:
     assert not is_bare(faults[0].message)
 
 
+def test_an_open_file_is_read_on_after_a_damaged_packet(tmp_path: Path) -> None:
+    """To say why, the index is looked at through the very file that the container reads."""
+    noise = np.random.default_rng(0).integers(0, 255, (36, 360, 640, 3), np.uint8)
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as target:
+        stream = target.add_stream("mpeg4", rate=25, options={"g": "6", "qscale": "2"})
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for picture in noise:
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        target.mux(stream.encode())
+    data = bytearray(out.getvalue())
+    with av.open(io.BytesIO(bytes(data))) as container:
+        packet = [p for p in container.demux(video=0) if p.size][8]
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    (tmp_path / "a.mp4").write_bytes(data)
+
+    def read(file: object) -> list[object]:
+        reader = PyAVReader(file, "a.mp4")
+        items = [item if isinstance(item, Fault) else item.time_ns for item in reader.frames()]
+        reader.close()
+        return items
+
+    with (tmp_path / "a.mp4").open("rb") as file:
+        items = read(file)
+    assert items == read(str(tmp_path / "a.mp4"))
+    assert sum(isinstance(item, Fault) for item in items) == 1 and len(items) > 28
+
+
 def test_a_codec_that_a_newer_pyav_reads_is_said_to_need_it(tmp_path: Path) -> None:
     """This PyAV has the decoder, so the words are asked for by themselves."""
     (tmp_path / "a.mp4").write_bytes(renamed("mp4", "libx264", b"avc1", b"vvc1"))
