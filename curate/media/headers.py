@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import av
+
 from curate.errors import SourceError
 from curate.media.decode import open_video
 from curate.media.open import open_file
@@ -28,18 +30,18 @@ def read_headers(url: str) -> Headers | None:
         return None
     with container:
         rate = stream.average_rate or stream.guessed_rate
-        length = (
-            stream.duration * stream.time_base if stream.duration and stream.time_base else None
-        )
-        if length is None and container.duration:
-            length = container.duration / 1_000_000
+        length: float | None = None
+        if stream.duration and stream.time_base:
+            length = float(stream.duration * stream.time_base)
+        elif container.duration:
+            length = container.duration / av.time_base
         context = stream.codec_context
         found = Headers(
             context.name,
             context.width,
             context.height,
             float(rate) if rate else None,
-            float(length) if length and length > 0 else None,
+            length if length and length > 0 else None,
         )
     if isinstance(file, RemoteFile):
         file.close()
