@@ -25,9 +25,19 @@ def read_headers(url: str) -> Headers | None:
     """Reads the headers of one source; None where it cannot be opened or holds no video."""
     try:
         file = open_file(url)
-        container, stream = open_video(file, url)
     except SourceError:
         return None
+    try:
+        return _headers(file, url)
+    except Exception:  # noqa: BLE001  headers only weigh a draw; the scan says what is wrong
+        return None
+    finally:
+        if isinstance(file, RemoteFile):
+            file.close()
+
+
+def _headers(file: object, url: str) -> Headers:
+    container, stream = open_video(file, url)
     with container:
         rate = stream.average_rate or stream.guessed_rate
         length: float | None = None
@@ -36,13 +46,10 @@ def read_headers(url: str) -> Headers | None:
         elif container.duration:
             length = container.duration / av.time_base
         context = stream.codec_context
-        found = Headers(
+        return Headers(
             context.name,
             context.width,
             context.height,
             float(rate) if rate else None,
             length if length and length > 0 else None,
         )
-    if isinstance(file, RemoteFile):
-        file.close()
-    return found
