@@ -13,7 +13,7 @@ class ConfigError(CurateError):
 
 
 class SourceError(CurateError):
-    """A source cannot be opened or holds no video."""
+    """A source cannot be opened or holds no video. The class' name is the kind of its fault."""
 
 
 class NotMedia(SourceError):

@@ -162,7 +162,7 @@ class ShardWorker:
         try:
             return parts_of(source.url, settings.decode, warm_up_s(settings))
         except SourceError as error:
-            scanned.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{source.url}: ")))
+            scanned.faults.append(Fault("open", type(error).__name__, str(error).removeprefix(f"{source.url}: ")))
             return ()
 
     def _run_part(self, task: PartTask, report: Report) -> None:
