@@ -13,7 +13,27 @@ class ConfigError(CurateError):
 
 
 class SourceError(CurateError):
-    """A source cannot be opened or holds no video."""
+    """A source cannot be opened or holds no video. The class' name is the kind of its fault."""
+
+
+class NotMedia(SourceError):
+    """A source is something else under the name of a video: a web page, a playlist, an archive."""
+
+
+class NoVideo(SourceError):
+    """A media file without moving pictures: sound, subtitles or data only, or mere headers."""
+
+
+class Truncated(SourceError):
+    """A source ends before what is needed to read any of it."""
+
+
+class Encrypted(SourceError):
+    """A source's pictures are encrypted, and there is no key."""
+
+
+class NoDecoder(SourceError):
+    """A source's video codec is one that this build of FFmpeg does not decode."""
 
 
 class MissingWeightsError(CurateError):

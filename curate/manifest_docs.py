@@ -90,6 +90,24 @@ Shards are cut from the sorted list once and never regrouped. On the next run a 
 size, etag (or, where there is none, mtime) or caption has changed has its shard done again, and one that is gone keeps its
 rows. A folder that is found elsewhere under the same keys is the same folder: only the URLs change.
 
+## Kinds of fault
+
+`fault_kind` of `sources/`; `curate retry --reason KIND` tries those again. `fault_message` says what to do in each case.
+
+| kind | the source |
+|---|---|
+| `Truncated` | is empty, or ends before what is needed to read it, or before what it declares |
+| `NotMedia` | is something else under the name of a video: a web page, a playlist, an archive, a picture, bytes of no format |
+| `NoVideo` | has sound, subtitles or data only, or is one segment of a stream |
+| `Encrypted` | is encrypted, and there is no key |
+| `NoDecoder` | has a codec that this build of FFmpeg does not decode |
+| `SourceError` | cannot be opened or decoded for another reason: not there, no permission, damaged throughout |
+| `InvalidDataError` and other classes of PyAV | is damaged where the decoder or the container could not go on |
+| `BadFrame`, `SizeChange`, `Gap`, `TimesGoBack`, `AbsurdTime` | has a damaged picture, another picture size, or times that cannot be |
+| `LimitExceeded` | costs more than `limits` allow |
+| `Unreachable`, `SourceChanged` | could not be read to its end, or changed meanwhile |
+| `Quarantined` | killed its worker |
+
 ## Fingerprints
 
 16 hex digits of SHA-256 over the parameters that matter: one for the pass (decoder, sampling, shots, clips), one for each

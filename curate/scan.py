@@ -141,7 +141,7 @@ def scan(
         reader = open_reader(source.url, settings.decode, one, settings.limits, alive, opener)
     except SourceError as error:
         where_ns = one.span.start_ns if one and one.from_ns is not None else None
-        report.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{source.url}: "), where_ns))
+        report.faults.append(Fault("open", type(error).__name__, str(error).removeprefix(f"{source.url}: "), where_ns))
         return
     try:
         report.probe = reader.probe

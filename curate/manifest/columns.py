@@ -109,7 +109,7 @@ SOURCE_COLUMNS: dict[str, Column] = {
     "caption": _text("caption from the list or a sidecar file"),
     "status": _text("ok; damaged (some of it decoded); failed (none of it did); quarantined (it killed its worker, so it is not opened)"),
     "fault_stage": _text("where the first fault happened: open, decode, worker, ..."),
-    "fault_kind": _text("class of the first fault"),
+    "fault_kind": _text("class of the first fault, see Kinds of fault"),
     "fault_message": _text("what the first fault said"),
     "fault_ns": _ns("presentation time of the first fault"),
     "num_faults": _count("faults in all"),

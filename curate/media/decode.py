@@ -6,10 +6,10 @@ threading passes over damage in H.264 and VP9 without a word (`curate.media.ahea
 """
 
 import bisect
-import io
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from curate.clip import NS_PER_S, Fault, Span
 from curate.errors import SourceError
+from curate.media import reasons
 from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import Probe, probe, to_ns
@@ -119,8 +120,10 @@ class PyAVReader:
     """
 
     def __init__(self, file: object, name: str, threads: int = 1, part: Part | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        self._max_pixels = max_pixels
+        self._file, self._max_pixels = file, max_pixels
         self._container, self._stream = open_video(file, name, threads, max_pixels)
+        self._codec = self._stream.codec_context.name
+        self._is_encrypted: bool | None = None  # not asked yet
         self._part = part
         self._from_ns = part.from_ns if part else None
         self._packets = self._first_packets(file, name, threads)
@@ -132,14 +135,14 @@ class PyAVReader:
         self._closed_ns = -MAX_TIME_NS  # the end of what came before the last fault: no clip after it begins earlier
         self._num_behind = 0
         self._size: tuple[int, int] | None = None
-        self._groups, self._awaited = Groups(), Awaited(self._stream.codec_context.name)
+        self._groups, self._awaited = Groups(), Awaited(self._codec)
         # Packets until the next keyframe are not given to the decoder. MPEG-4's shows pictures that were predicted from nothing.
-        self._needs_keyframe = self._stream.codec_context.name == "mpeg4" and self._container.format.name in BROADCASTS
+        self._needs_keyframe = self._codec == "mpeg4" and self._container.format.name in BROADCASTS
         self._is_resyncing = False  # a fault has been reported and no good picture has come since
         self._has_picture = False
         self._num_faults = 0
         self._is_over = False
-        self._why_none = ""
+        self._why_none: str | None = None
         self._iterator = self._decode()
         self._head: list[DecodedFrame | Fault] = []
         self.probe = self._read_head(name)
@@ -152,9 +155,10 @@ class PyAVReader:
                 return probe(self._container, self._stream, picture.geometry, picture.color)
         first = next((f for f in self._head if isinstance(f, Fault)), None)
         self.close()
-        num_packets = self.packets.num_packets
-        why = first.message if first else self._why_none or f"none of its {num_packets} packets gives a picture"
-        raise SourceError(f"{name}: no frame could be decoded ({why if first or num_packets else 'the video stream holds no packets'})")
+        why = first.message if first else self._why_none
+        if self._is_encrypted:
+            raise reasons.encrypted(name)
+        raise reasons.without_frames(self._file, name, self._codec, self.packets.num_packets, why)
 
     def frames(self) -> Iterator[DecodedFrame | Fault]:
         yield from self._head
@@ -189,6 +193,9 @@ class PyAVReader:
             self._groups.add(packet)
             if self._needs_keyframe and packet.size and not packet.is_keyframe:
                 continue
+            if reasons.is_protected(packet):
+                yield from self._protected(packet)
+                continue
             self._awaited.sent(packet)
             try:
                 decoded = packet.decode()
@@ -202,25 +209,49 @@ class PyAVReader:
             if self._is_over:
                 return
 
-    def _refused(self, packet: av.Packet, error: av.error.FFmpegError) -> Iterator[Fault]:
-        """The decoder could not do with a packet."""
-        self._why_none = str(error.strerror)
+    def _protected(self, packet: av.Packet) -> Iterator[DecodedFrame | Fault]:
+        """Keeps an encrypted packet from the decoder, which would show noise.
+
+        What the decoder still holds of the packets before is shown.
+        """
+        self._is_encrypted = True
+        if not self._is_resyncing:
+            with suppress(av.error.FFmpegError):  # a fault follows in any case
+                for frame in self._stream.codec_context.decode(None):
+                    yield from self._shown(frame)
+        yield from self._refused(packet, None)
+
+    def _refused(self, packet: av.Packet, error: av.error.FFmpegError | None) -> Iterator[Fault]:
+        """Reports a packet that the decoder refused, or (None) that it was not given: an encrypted one."""
+        message, kind = self._why_refused(packet, error)
+        self._why_none = message
         # An open group may name pictures of the group before. Begun at in its middle a source has none; the part has not come yet.
         if self._groups.num == 1 and (self._from_ns is not None or self._groups.is_leading(packet)):
             return
         # Before the first keyframe a recording that was begun in the middle of a group of pictures is ordinary.
         if self._groups.num or self._container.format.name not in BROADCASTS:
-            yield from self._blame(error)
+            yield from self._blame(message, kind)
         self._resync()
+
+    def _why_refused(self, packet: av.Packet, error: av.error.FFmpegError | None) -> tuple[str, str]:
+        """Message and kind of the fault."""
+        if self._is_encrypted is None:
+            is_mp4 = self._container.format.name.startswith("mov")
+            self._is_encrypted = is_mp4 and reasons.is_encrypted_mp4(self._file)
+        if self._is_encrypted or error is None:
+            return reasons.NO_KEY, "Encrypted"
+        text = reasons.refused(self._codec, self._container.format.name, packet, error)
+        return text, type(error).__name__
 
     def _shown(self, frame: VideoFrame) -> Iterator[DecodedFrame | Fault]:
         num_lost = self._awaited.num_lost(frame.pts)
         if frame.is_corrupt:
             if self._has_picture:
-                yield from self._blame("the decoder marked a frame as corrupt")
+                yield from self._blame(f"damaged data: {self._codec} marked a picture as corrupt")
             return
         if num_lost and self._has_picture and not self._is_resyncing:
-            yield from self._blame(f"the decoder gave no picture for {num_lost} packets")
+            text = f"damaged data: {self._codec} gave no picture for {num_lost} packets"
+            yield from self._blame(text)
             self._resync()
             return
         for item in self._placed(frame):
@@ -228,13 +259,13 @@ class PyAVReader:
                 self._has_picture, self._is_resyncing = True, False
             yield item
 
-    def _blame(self, error: object) -> Iterator[Fault]:
+    def _blame(self, message: str, kind: str = "BadFrame") -> Iterator[Fault]:
         """One fault for all that is wrong until a good picture comes."""
         if not self._is_resyncing:
             self._is_resyncing = True
             self._num_faults += 1
             self._is_over = self._num_faults > MAX_FAULTS
-            yield self._fault("decode", error)
+            yield self._fault("decode", message, kind)
 
     def _resync(self) -> None:
         """Nothing is given to the decoder until the next keyframe."""
@@ -258,14 +289,16 @@ class PyAVReader:
                     self.packets.add(time_ns, packet.size, packet.is_keyframe, is_counted)
                 yield packet
         except av.error.FFmpegError as error:
-            yield self._fault("demux", error)
+            text = reasons.broken_container(self._container.format.name, error)
+            yield self._fault("demux", text, type(error).__name__)
 
     def _placed(self, frame: VideoFrame) -> Iterator[DecodedFrame | Fault]:
         """The frame where its time lies after that of the frame before it; a fault where the timeline breaks, before or instead of it."""
         size = (frame.width, frame.height)
         self._size = self._size or size
         if size != self._size:
-            text = f"the picture size changes from {self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"
+            sizes = f"from {self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"
+            text = f"the picture size changes {sizes}: split the file there"
             yield self._fault("decode", text, "SizeChange")
             self._is_over = True
             return
@@ -289,12 +322,10 @@ class PyAVReader:
         self.end_ns = time_ns + duration_ns
         yield DecodedFrame(time_ns, self._convert.picture(frame, self._stream), bool(frame.interlaced_frame))
 
-    def _fault(self, stage: str, error: object, kind: str = "BadFrame") -> Fault:
-        kind = type(error).__name__ if isinstance(error, Exception) else kind
-        message = error.strerror if isinstance(error, av.error.FFmpegError) else str(error)
+    def _fault(self, stage: str, message: str, kind: str) -> Fault:
         if self.end_ns is not None:
             self._closed_ns = self.end_ns
-        return Fault(stage, kind, str(message), self.end_ns)
+        return Fault(stage, kind, message, self.end_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +358,7 @@ def missing_end(declared: Declared, packets: PacketIndex, end_ns: int | None) ->
         text = f"the file ends at {ends_s:.2f} s of {declared.duration_s:.2f} s declared"
     else:
         return None
-    return Fault("demux", "Truncated", text, end_ns)
+    return Fault("demux", "Truncated", f"{text}: {reasons.GET_IT_AGAIN}", end_ns)
 
 
 def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_PIXELS) -> tuple[InputContainer, VideoStream]:
@@ -343,17 +374,20 @@ def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_
     try:
         container = av.open(target, options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise SourceError(f"{name}: cannot be opened: {_why_not(file, error)}") from error
+        raise reasons.not_opened(file, name, error) from error
     assert isinstance(container, InputContainer)
     video = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not video:
-        kinds = sorted({s.type for s in container.streams})
+        why = reasons.without_video(name, list(container.streams))
         container.close()
-        raise SourceError(f"{name}: no video stream (streams: {', '.join(kinds) or 'none'})")
+        raise why
     stream = video[0]
     if getattr(stream, "codec_context", None) is None:
         container.close()
-        raise SourceError(f"{name}: no decoder for this video codec")
+        raise reasons.without_decoder(file, name)
+    if reasons.is_encrypted(container, stream):
+        container.close()
+        raise reasons.encrypted(name)
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
         container.close()
@@ -374,19 +408,3 @@ def _is_special(path: str) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _why_not(file: object, error: av.error.FFmpegError) -> str:
-    if _is_empty(file):
-        return "the file is empty"
-    if isinstance(error, av.error.InvalidDataError):
-        return "it is no media file, or the start of one or its index is missing"
-    if isinstance(error, av.error.ArgumentError):
-        return "it is no media container (playlists and lists of files are refused)"
-    return str(error.strerror)
-
-
-def _is_empty(file: object) -> bool:
-    if isinstance(file, str):
-        return os.path.isfile(file) and os.path.getsize(file) == 0
-    return isinstance(file, io.IOBase) and file.seek(0, io.SEEK_END) == 0

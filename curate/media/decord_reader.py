@@ -71,7 +71,7 @@ class DecordReader:
             self._times_s = self._video.get_frame_timestamp(range(len(self._video)))
             height, width, num_channels = self._video[0].shape
         except (decord.DECORDError, RuntimeError) as error:
-            raise SourceError(f"{path}: decord cannot decode it: {str(error).splitlines()[0]}") from error
+            raise SourceError(f"{path}: decord cannot decode it ({str(error).splitlines()[0]}); use decode.decoder=pyav") from error
         if num_channels != 3:
             raise SourceError(f"{path}: decord's pictures of {width}x{height} have {num_channels} channels; use decode.decoder=pyav")
         self._geometry = Geometry(width, height)
@@ -95,7 +95,12 @@ class DecordReader:
             try:
                 rgb = self._video.next().asnumpy()
             except (StopIteration, decord.DECORDError) as error:
-                yield Fault("decode", type(error).__name__, f"decord stopped at frame {index} of {len(self._times_s)}", self.end_ns)
+                yield Fault(
+                    "decode",
+                    type(error).__name__,
+                    f"decord stopped at frame {index} of {len(self._times_s)}; use decode.decoder=pyav",
+                    self.end_ns,
+                )
                 return
             time_ns = self._start_ns(index)
             if self.end_ns is not None and index and time_ns <= self._start_ns(index - 1):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from curate.clip import NS_PER_S, Fault
 from curate.config import Limits
 from curate.errors import CurateError
+from curate.media import reasons
 from curate.media.decode import DecodedFrame, PacketIndex, Reader
 from curate.media.probe import Probe
 from curate.media.remote import SourceFile, reason
@@ -64,7 +65,7 @@ class LimitedReader:
         except (CurateError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - recorded
-            yield Fault("decode", type(error).__name__, str(error), self._reader.end_ns)
+            yield Fault("decode", type(error).__name__, reasons.unexpected(error), self._reader.end_ns)
 
     def close(self) -> None:
         self._reader.close()
@@ -74,7 +75,7 @@ class LimitedReader:
     def _exceeded(self, decoded_ns: int, taken_s: float) -> str | None:
         limits, decoded_s = self._limits, decoded_ns / NS_PER_S
         if decoded_s > limits.max_hours * 3600:
-            return f"it is longer than limits.max_hours={limits.max_hours:g}"
+            return f"it is longer than limits.max_hours={limits.max_hours:g}: raise the limit to read on"
         if limits.min_speed and taken_s > limits.stall_s + decoded_s / limits.min_speed:
             return f"{decoded_s:.1f} s of it took {taken_s:.0f} s, slower than limits.min_speed={limits.min_speed:g}"
         return None

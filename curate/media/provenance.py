@@ -12,7 +12,6 @@ issuers, and anyone can write any of this. It tells what an honest file says.
 
 import importlib
 import json
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -22,13 +21,13 @@ from xml.etree import ElementTree as ET
 
 from curate.clip import Fault
 from curate.errors import SourceError
+from curate.media.boxes import MAX_BOXES, boxes, read_at
 from curate.media.open import Opener, open_file
 from curate.media.remote import SPOOL_GB
 
 XMP_UUID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 C2PA_UUID = UUID("d8fec3d6-1b0e-483c-9297-5828877ec481").bytes
 FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"styp", b"pnot"}
-MAX_BOXES = 256  # headers read of one file
 MAX_XMP_BYTES, MAX_C2PA_BYTES = 16 << 20, 32 << 20
 MAX_TEXT = 512  # characters kept of any string from a file
 MAX_DEPTH = 32  # of ingredients within ingredients
@@ -98,62 +97,31 @@ def provenance(file: BinaryIO) -> Provenance:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
-    kind: bytes
-    start: int  # of what it holds
-    end: int
-
-
 def _payloads(file: BinaryIO) -> Iterator[tuple[str, bytes | None]]:
     """("XMP" or "C2PA", bytes) in the order of the file; None for the bytes of one that is too large."""
     size = file.seek(0, 2)
     budget = [MAX_BOXES]
-    for index, box in enumerate(_boxes(file, 0, size, budget)):
+    for index, box in enumerate(boxes(file, 0, size, budget)):
         if index == 0 and box.kind not in FIRST_BOXES:
             return
         if box.kind == b"moof":
             return  # fragments, maybe thousands: what speaks of the whole file comes before them
         if box.kind == b"uuid" and box.end - box.start >= 16:
-            name = _read(file, box.start, 16)
+            name = read_at(file, box.start, 16)
             if name == XMP_UUID:
                 yield "XMP", _limited(file, box.start + 16, box.end, MAX_XMP_BYTES)
             elif name == C2PA_UUID:
                 yield "C2PA", _jumbf(_limited(file, box.start + 16, box.end, MAX_C2PA_BYTES))
         elif box.kind == b"moov":
-            for inner in _boxes(file, box.start, box.end, budget):
+            for inner in boxes(file, box.start, box.end, budget):
                 if inner.kind == b"udta":
-                    for leaf in _boxes(file, inner.start, inner.end, budget):
+                    for leaf in boxes(file, inner.start, inner.end, budget):
                         if leaf.kind == b"XMP_":
                             yield "XMP", _limited(file, leaf.start, leaf.end, MAX_XMP_BYTES)
 
 
-def _boxes(file: BinaryIO, start: int, end: int, budget: list[int]) -> Iterator[_Box]:
-    """Boxes that lie side by side; ends at the first that cannot be one, and where the budget of headers is spent."""
-    while start + 8 <= end and budget[0] > 0:
-        budget[0] -= 1
-        header = _read(file, start, 16)
-        if len(header) < 8:
-            return
-        length, kind = struct.unpack(">I4s", header[:8])
-        head = 8
-        if length == 1 and len(header) == 16:
-            length, head = struct.unpack(">Q", header[8:])[0], 16
-        elif length == 0:
-            length = end - start
-        if length < head or start + length > end:
-            return
-        yield _Box(kind, start + head, start + length)
-        start += length
-
-
-def _read(file: BinaryIO, start: int, length: int) -> bytes:
-    file.seek(start)
-    return file.read(length)
-
-
 def _limited(file: BinaryIO, start: int, end: int, limit: int) -> bytes | None:
-    return _read(file, start, end - start) if end - start <= limit else None
+    return read_at(file, start, end - start) if end - start <= limit else None
 
 
 def _jumbf(payload: bytes | None) -> bytes | None:

@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
-from curate.errors import SourceError
-from curate.sources.retry import retried
+from curate.errors import CurateError, SourceError
+from curate.sources.retry import explained, retried
 
 BLOCK_BYTES, MAX_BLOCKS = 2**20, 32
 COPY_BYTES = 2**20
@@ -112,11 +112,12 @@ def open_remote(url: str, spool_gb: float = SPOOL_GB) -> RemoteFile:
 
 
 def reason(error: BaseException) -> str:
-    """What a storage's exception says, in a line."""
+    """What a storage's exception says, in a line, and what to do about it."""
     if isinstance(error, FileNotFoundError):
         return "it does not exist"
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if isinstance(error, CurateError):
+        return str(error)
+    return explained(error, "list and read")
 
 
 def _has_ranges(file: Any) -> bool:

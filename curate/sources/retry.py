@@ -55,16 +55,16 @@ def is_denied(error: BaseException) -> bool:
     return isinstance(error, PermissionError) or _answer(error)[0] in (401, 403) or type(error).__name__ in FINAL_NAMES[1:3]
 
 
-def explained(error: BaseException) -> str:
-    """The storage's reason in words, and what to do about it."""
+def explained(error: BaseException, needs: str = "list, read, write and delete") -> str:
+    """The storage's reason in a line, and what to do about it; `needs` is what credentials must allow."""
     code = _answer(error)[1]
-    reason = str(error) or type(error).__name__
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if code and code not in reason:
         reason = f"{code}: {reason}"
     if is_full(error):
         remedy = "there is no room left, or the quota is used up: make room"
     elif is_denied(error):
-        remedy = "check that these credentials may list, read, write and delete there"
+        remedy = f"check that these credentials may {needs} there"
     else:
         remedy = "check the network and the storage's state"
     return f"{reason}; {remedy}"

@@ -206,7 +206,11 @@ def _truncated() -> list[Kind]:
     for ending, build in whole.items():
         for percent, frames in zip((10, 50, 90), pictures[ending], strict=True):
             name, start = f"cut_{percent}.{ending}", partial(_cut, build, percent)
-            kinds.append(failed(name, start) if frames is None else damaged(name, start, frames, ends.get(ending, "InvalidDataError")))
+            if frames is None:  # an AVI still names its stream, and holds a piece of its first picture
+                says, fault = ("breaks off", "SourceError") if ending == "avi" else ("", "Truncated")
+                kinds.append(failed(name, start, says, fault))
+            else:
+                kinds.append(damaged(name, start, frames, ends.get(ending, "InvalidDataError")))
     return kinds
 
 
@@ -215,23 +219,23 @@ def _cut(build: Callable[[], bytes], percent: int) -> bytes:
 
 
 KINDS = [
-    failed("zero_bytes.mp4", lambda: b"", "the file is empty"),
-    failed("random.mp4", _noise, "no media file"),
-    failed("text.mp4", lambda: b"this is not a video\n" * 200, "no media file"),
-    failed("web_page.mp4", lambda: b"<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n" * 20),
-    failed("archive.mp4", lambda: gzip.compress(_noise(), mtime=0)),
-    failed("photo.mp4", _jpeg),
-    failed("png.mp4", lambda: _jpeg(".png")),
-    failed("zeros.mp4", lambda: bytes(50_000)),
+    failed("zero_bytes.mp4", lambda: b"", "the file is empty", "Truncated"),
+    failed("random.mp4", _noise, "no media file of a format that is read", "NotMedia"),
+    failed("text.mp4", lambda: b"this is not a video\n" * 200, "a text that begins", "NotMedia"),
+    failed("web_page.mp4", lambda: b"<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n" * 20, "404 Not Found", "NotMedia"),
+    failed("archive.mp4", lambda: gzip.compress(_noise(), mtime=0), "gzip", "NotMedia"),
+    failed("photo.mp4", _jpeg, "JPEG", "NotMedia"),
+    failed("png.mp4", lambda: _jpeg(".png"), "PNG", "NotMedia"),
+    failed("zeros.mp4", lambda: bytes(50_000), "begins with zeros", "NotMedia"),
     *_truncated(),
-    failed("sound_only.mp4", _sound_only, "no video stream"),
-    failed("cover_only.m4v", _cover_only, "no video stream"),
+    failed("sound_only.mp4", _sound_only, "sound only (aac)", "NoVideo"),
+    failed("cover_only.m4v", _cover_only, "with a cover picture", "NoVideo"),
     Kind("cover_and_video.m4v", _cover_and_video),
     Kind("no_index.avi", _without_index_avi),
     Kind("no_cues.mkv", _without_cues),
-    failed("no_moov.mp4", lambda: _h264("mp4", *AT_END).replace(b"moov", b"xoov")),
-    failed("no_sample_table.mp4", _missing_sample_table),
-    failed("absurd_sample_count.mp4", _absurd_box_size),
+    failed("no_moov.mp4", lambda: _h264("mp4", *AT_END).replace(b"moov", b"xoov"), "no index", "Truncated"),
+    failed("no_sample_table.mp4", _missing_sample_table, "index (moov) is damaged"),
+    failed("absurd_sample_count.mp4", _absurd_box_size, "index (moov) is damaged"),
     damaged("hurt_h264.mp4", lambda: hurt(_h264("mp4"), [15]), 35, "InvalidDataError"),
     damaged("hurt_hevc.mp4", lambda: hurt(encoded("mp4", "libx265", options=HEVC), [15]), 35, "InvalidDataError"),
     damaged("hurt_vp9.webm", lambda: hurt(encoded("webm", "libvpx-vp9", options=VP9), [15], skip=4), 35, "InvalidDataError"),
@@ -244,8 +248,8 @@ KINDS = [
     damaged("hurt_twice.avi", lambda: hurt(encoded("avi", "mpeg4", options=MPEG), [13, 28]), 31, "InvalidDataError"),
     damaged("hurt_first_keyframe.mp4", lambda: hurt(_h264("mp4"), [0]), 30, "InvalidDataError"),
     damaged("hurt_second_frame.mp4", lambda: hurt(_h264("mp4"), [1]), 31, "InvalidDataError"),
-    failed("all_hurt.mkv", lambda: hurt(encoded("mkv"), range(FRAMES), skip=0), "no frame could be decoded"),
-    failed("all_hurt.mp4", lambda: hurt(_h264("mp4"), range(FRAMES), skip=0), "no frame could be decoded (Invalid data"),
+    failed("all_hurt.mkv", lambda: hurt(encoded("mkv"), range(FRAMES), skip=0), "holds no packets", "Truncated"),
+    failed("all_hurt.mp4", lambda: hurt(_h264("mp4"), range(FRAMES), skip=0), "the h264 decoder refuses a packet (Invalid data"),
     failed("all_zero.mp4", _every_packet_zero, "none of its 40 packets gives a picture"),
     damaged("zeros_inside.mkv", lambda: _zeros(_h264("mkv"), 0.4, 0.5), 26, "InvalidDataError"),
     damaged("half_downloaded.mp4", lambda: _zeros(_h264("mp4"), 0.5, 1.0), 20, "InvalidDataError"),

@@ -49,8 +49,10 @@ class Kind:
         return self.frames if isinstance(self.frames, tuple) else (self.frames, self.frames)
 
 
-def failed(name: str, build: Callable[[], bytes], says: str = "") -> Kind:
-    return Kind(name, build, "failed", "SourceError", says, 0)
+def failed(
+    name: str, build: Callable[[], bytes], says: str = "", fault: str = "SourceError"
+) -> Kind:
+    return Kind(name, build, "failed", fault, says, 0)
 
 
 def damaged(name: str, build: Callable[[], bytes], frames: int | tuple[int, int], fault: str = "Truncated", says: str = "") -> Kind:

@@ -230,5 +230,5 @@ KINDS = [
     Kind("with_text.mp4", partial(with_text, "mp4", "mov_text")),
     Kind("with_text_and_font.mkv", partial(with_text, "mkv", "srt")),
     Kind("with_timecode.mov", data_stream),
-    failed("animated_webp.gif", webp),
+    failed("animated_webp.gif", webp, "animated WebP is not decoded"),
 ]

@@ -1,6 +1,8 @@
 """One run over a folder with every kind of broken and strange file: each has exactly its stated row, and nothing is lost."""
 
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -96,6 +98,16 @@ def outcome(row: dict[str, Any], kind: Kind) -> list[str]:
 @pytest.mark.parametrize("kind", EVERYDAY, ids=lambda kind: ascii(kind.name)[1:60])
 def test_every_kind_has_its_stated_row(whole, kind):
     assert outcome(whole.sources[kind.name], kind) == []
+
+
+def test_no_row_says_what_a_library_says_and_nothing_else(whole):
+    """Texts of FFmpeg, which name no remedy, stand in brackets."""
+    texts = [os.strerror(number) for number in (1, 5, 22)] + ["Invalid data found", "End of file", "patches welcome"]
+    said = {key: row["fault_message"] for key, row in whole.sources.items() if row["status"] != "ok"}
+    assert sum("(Invalid data found" in message for message in said.values()) > 20
+    for key, message in said.items():
+        outside = re.sub(r"\([^()]*\)", "", message)
+        assert not any(text in outside for text in texts), f"{key}: {message}"
 
 
 def test_there_are_as_many_kinds_as_is_said():

@@ -178,7 +178,7 @@ def test_damage_in_the_middle_is_one_fault_and_decoding_goes_on_at_the_next_keyf
 
 
 def bad_files(folder: Path, frames: list[np.ndarray]) -> Iterator[tuple[Path, str]]:
-    yield folder / "absent.mp4", "No such file"
+    yield folder / "absent.mp4", "does not exist"
     for name, data in (
         ("empty.mp4", b""),
         ("text.mp4", b"this is not a video\n" * 50),
