@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.config import load_config
+from curate.config import Limits, load_config
 from curate.media.headers import Headers
 from curate.sources import Source, list_sources
 from pipelines.estimate import Range, draw
@@ -59,7 +59,7 @@ def measure(config: str, folder: str) -> dict[str, Any]:
     """Numbers and headers of every source, to four digits."""
     sources = list(list_sources(folder))
     settings = load_config(config, [f"input={folder}", "max_failed_fraction=1"])
-    headers = all_headers([source.url for source in sources])
+    headers = all_headers([source.url for source in sources], Limits())
     with tempfile.TemporaryDirectory() as place:
         pilots, _ = run_pilot(settings, sources, Path(place))
     return {

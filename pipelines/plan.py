@@ -8,14 +8,13 @@ in a folder that is thrown away; `pipelines.estimate` says how it is drawn and w
 `benchmarks/plan.py` holds the intervals against totals that were measured.
 """
 
-import os
+import pickle
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 
 import numpy as np
@@ -23,17 +22,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from curate.config import Config
+from curate.config import Config, Limits
 from curate.errors import ConfigError
 from curate.manifest import parquet
-from curate.media.headers import Headers, read_headers
+from curate.media.headers import Headers
+from curate.models import Models
 from curate.sources import Source, list_sources, shard_sizes
-from pipelines.curation import RunResult, run
+from pipelines.curation import RunResult, num_cores, run
 from pipelines.estimate import Range, draw, scaled, total
+from pipelines.worker.decoder import ChildDied, Decoder
 
 DEFAULT_PILOT = 16  # sources, where limit_sources does not say
 MAX_HEADERS = 1000  # read of more sources than that
-HEADER_PROCESSES = 4
+HEADER_CHILDREN, HEADER_S = 4, 60.0  # at a time; what one file may take
 # Seconds of a processor that a pass takes, about (`benchmarks/scan.py`, `benchmarks/models.py`).
 # Only their ratios count: the pilot says how long it takes here.
 S_A_SOURCE, S_A_FRAME, S_A_MEGAPIXEL, S_A_SECOND = 0.03, 0.0012, 0.0025, 0.12
@@ -128,7 +129,7 @@ def plan(config: Config) -> Plan:
     sources = list(list_sources(config.input))
     some = _even_sample(len(sources), config.seed)
     read = [sources[place] for place in some]
-    predictions = predicted(read, all_headers([source.url for source in read]))
+    predictions = predicted(read, all_headers([source.url for source in read], config.limits))
     drawn = draw(
         [one.cost_s for one in predictions], config.limit_sources or DEFAULT_PILOT, config.seed
     )
@@ -145,7 +146,7 @@ def plan(config: Config) -> Plan:
         found.append(_estimate(quantity.name, quantity.unit, whole.times(quantity.factor)))
     num_shards = len(shard_sizes((source.size_bytes for source in sources), config.shard_sources))
     found.append(disk.estimate(found, len(sources), num_shards))
-    num_workers = 1 if config.engine == "local" else config.workers or os.cpu_count() or 1
+    num_workers = config.workers or num_cores()
     found.insert(2, _wall(found[1], num_workers))
     return Plan(len(pilots), len(read), len(sources), int(sizes.sum()), num_workers, found)
 
@@ -218,20 +219,40 @@ def _even_sample(num: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(num, MAX_HEADERS, replace=False))
 
 
-def all_headers(urls: Sequence[str]) -> list[Headers | None]:
-    """Headers of all sources, read in processes of their own: a file may crash FFmpeg. None for
-    those that cannot be read.
+def all_headers(urls: Sequence[str], limits: Limits) -> list[Headers | None]:
+    """Read the headers of all sources, in children of their own: a file may crash FFmpeg or hang it.
+    None for those that cannot be read.
     """
-    found: list[Headers | None] = []
-    num_processes = min(HEADER_PROCESSES, os.cpu_count() or 1, len(urls))
-    while len(found) < len(urls):
-        with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
-            try:
-                for one in pool.map(read_headers, urls[len(found) :], chunksize=1):
-                    found.append(one)  # noqa: PERF402  what came before a crash counts
-            except BrokenProcessPool:
-                found.append(None)
-    return found
+    if not urls:
+        return []
+    num_children = min(HEADER_CHILDREN, num_cores(), len(urls))
+    setup = pickle.dumps(None)
+    decoders = [
+        Decoder(setup, Models(), HEADER_S, limits.worker_gb, limits.spool_gb)
+        for _ in range(num_children)
+    ]
+    idle: SimpleQueue[Decoder] = SimpleQueue()
+    for decoder in decoders:
+        idle.put(decoder)
+
+    def headers(url: str) -> Headers | None:
+        decoder = idle.get()
+        try:
+            return decoder.headers(url)
+        except ChildDied:
+            return None
+        finally:
+            idle.put(decoder)
+
+    with ThreadPoolExecutor(num_children) as pool:
+        try:
+            return list(pool.map(headers, urls))
+        finally:
+            for decoder in decoders:
+                decoder.stop()
+            pool.shutdown(cancel_futures=True)
+            for decoder in decoders:
+                decoder.close()
 
 
 def run_pilot(config: Config, sources: Sequence[Source], folder: Path) -> tuple[list[Pilot], Disk]:

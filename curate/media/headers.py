@@ -6,8 +6,8 @@ import av
 
 from curate.errors import SourceError
 from curate.media.decode import open_video
-from curate.media.open import open_file
-from curate.media.remote import RemoteFile
+from curate.media.open import Opener, open_file
+from curate.media.remote import SPOOL_GB, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Headers:
     duration_s: float | None
 
 
-def read_headers(url: str) -> Headers | None:
+def read_headers(url: str, opener: Opener = open_file) -> Headers | None:
     """Reads the headers of one source; None where it cannot be opened or holds no video."""
     try:
-        file = open_file(url)
+        file = opener(url, SPOOL_GB)
     except SourceError:
         return None
     try:
@@ -32,7 +32,7 @@ def read_headers(url: str) -> Headers | None:
     except Exception:  # noqa: BLE001  headers only weigh a draw; the scan says what is wrong
         return None
     finally:
-        if isinstance(file, RemoteFile):
+        if isinstance(file, SourceFile):
             file.close()
 
 

@@ -1,7 +1,7 @@
 """The child of a worker: decodes, scans and computes CPU scorers, one source after the other, until its worker is gone.
 
-It is given a `Setup` once and an `Order` for each source, and answers with rows. On the way it asks: for the source's bytes (`files.py`),
-and for the forward passes of models, which the worker computes or sends on.
+It is given a `Setup` once (None: no source is scanned) and an `Order` for each source, and answers with rows. On the way it asks for the
+source's bytes (`files.py`), and for the forward passes of models, which the worker computes or sends on.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from curate.clip import NS_PER_S, Fault, Span
 from curate.decide.skip import SkipRules
 from curate.errors import CurateError, SourceError
+from curate.media.headers import read_headers
 from curate.media.parts import WHOLE, parts_of
 from curate.media.seek import Part
 from curate.models import Forward, Models, ModelSpec, Weight
@@ -111,7 +112,7 @@ class Scanner:
         try:
             return parts_of(url, settings.decode, warm_up_s(settings), self._opener)
         except SourceError as error:
-            report.faults.append(Fault("open", "SourceError", str(error).removeprefix(f"{url}: ")))
+            report.faults.append(Fault("open", type(error).__name__, str(error).removeprefix(f"{url}: ")))
             return ()
 
     def _batch(self, name: str) -> ScorerBatch:
@@ -194,7 +195,11 @@ def _serve(channel: Channel, opener: FileClient) -> None:
         assert isinstance(message, Message)
         try:
             if message.kind == "setup":
-                scanner = Scanner(message.unpickled(), channel, opener)
+                setup = message.unpickled()
+                scanner = setup and Scanner(setup, channel, opener)
+            elif message.kind == "headers":
+                headers = read_headers(message.unpickled(), opener)
+                channel.send("headers", found=headers and asdict(headers))
             else:
                 assert scanner is not None
                 scanner.run(message.unpickled())

