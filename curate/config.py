@@ -117,7 +117,7 @@ class Limits(Section):
         600.0,
         ge=1,
         le=86_400,
-        description="a worker of the ray engine that gets no frame for so long is ended",
+        description="a decoding process that gives no frame for so long is ended",
         json_schema_extra={"unit": "s"},
     )
     spool_gb: float = Field(
@@ -131,7 +131,7 @@ class Limits(Section):
         8.0,
         ge=0.25,
         le=10_000,
-        description="a worker of the ray engine that takes more memory is ended; its models count where it holds them itself",
+        description="a decoding process that takes more memory is ended, and so is a worker of the ray engine, which may hold models",
         json_schema_extra={"unit": "GB"},
     )
 
@@ -232,21 +232,23 @@ class Config(Section):
     input: str | None = Field(None, description="folder, glob, list file (txt, csv, parquet) or media file; local path or URL")
     output: str | None = Field(None, description="folder of the manifest")
     engine: Literal["local", "ray"] = Field(
-        "local", description="local: this process, one source after the other; ray: workers in parallel that survive a crashing decoder"
+        "local", description="local: workers of this machine, in this process; ray: processes of this machine or of a cluster"
     )
-    workers: int = Field(0, ge=0, le=100_000, description="worker processes of the ray engine; 0 is one a core")
+    workers: int = Field(0, ge=0, le=100_000, description="workers, each with a child that decodes; 0 is one a core")
     model_actors: int = Field(
         0,
         ge=0,
         le=1024,
         description="ray engine: processes that hold the models, one GPU each on cuda; 0 gives every worker its own models",
     )
-    ray_address: str | None = Field(None, description="address of a running Ray cluster; null starts Ray on this machine")
-    shard_sources: int = Field(16, ge=1, le=100_000, description="sources in a shard, the unit of commit and resume")
+    ray_address: str | None = Field(
+        None, description="ray engine: address of a running Ray cluster; null starts Ray on this machine"
+    )
+    shard_sources: int = Field(16, ge=1, le=100_000, description="sources in a shard, the unit of commit")
     limit_sources: int | None = Field(None, ge=1, description="only so many sources, chosen by seed; null takes all")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="chooses the sources of limit_sources and of `curate plan`")
     relist: bool = Field(False, description="list the input anew also where an unfinished run left its listing; a finished run leaves none")
-    max_attempts: int = Field(2, ge=1, le=100, description="times a source may kill its worker before it is quarantined")
+    max_attempts: int = Field(2, ge=1, le=100, description="times a source may kill the process that decodes it before it is quarantined")
     max_failed_fraction: float = Field(
         0.1, ge=0, le=1, description="a run where more of the sources fail exits with an error", json_schema_extra={"unit": "fraction"}
     )
