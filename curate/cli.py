@@ -267,7 +267,14 @@ def _export(args: argparse.Namespace) -> int:
     return 1 if result.failures else 0
 
 
+def _require_svd(args: argparse.Namespace) -> None:
+    from curate.extras import require
+
+    require([(f"curate svd {args.action}", "svd")])
+
+
 def _svd_finetune(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.settings import load_finetune
 
     settings = load_finetune(args.config, args.words)
@@ -282,6 +289,7 @@ def _svd_finetune(args: argparse.Namespace) -> int:
 
 
 def _svd_generate(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.generate_config import load_generate
 
     settings = load_generate(args.input, args.words)
@@ -295,6 +303,7 @@ def _svd_generate(args: argparse.Namespace) -> int:
 
 
 def _svd_evaluate(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.evaluate_config import load_evaluate
 
     settings = load_evaluate(args.config, args.words)
@@ -309,6 +318,7 @@ def _svd_evaluate(args: argparse.Namespace) -> int:
 
 
 def _svd_tiny(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.tiny import load_tiny, make_tiny
 
     print(make_tiny(load_tiny(args.out, args.words), sys.stderr))

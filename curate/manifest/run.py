@@ -16,7 +16,7 @@ from curate.manifest.shard import SCHEMA_VERSION
 class Run:
     """Resolved configuration, fingerprints (of the pass, each scorer, the rules), versions of libraries, checksums of weights.
 
-    `absent` names optional scorers whose weights were not found: their columns are null.
+    `absent` names optional scorers whose package or weights were not found: their columns are null.
     """
 
     config: Mapping[str, Any]

@@ -22,6 +22,7 @@ from xml.etree import ElementTree as ET
 
 from curate.clip import Fault
 from curate.errors import SourceError
+from curate.extras import install_command
 from curate.media.open import open_file
 
 XMP_UUID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
@@ -87,8 +88,8 @@ def provenance(file: BinaryIO) -> Provenance:
             elif kind == "C2PA" and not found.has_c2pa:
                 found = replace(found, has_c2pa=True)
                 found = replace(found, c2pa=parse_c2pa(payload))
-        except ModuleNotFoundError as error:
-            text = f"the file holds a C2PA manifest; to read it, install curate[provenance] (the package {error.name})"
+        except ModuleNotFoundError:
+            text = f"the file holds a C2PA manifest; to read it: {install_command('provenance')}"
             found = replace(found, faults=(*found.faults, Fault("provenance", "MissingPackage", text)))
         except (ValueError, ET.ParseError) as error:
             text = f"{kind} cannot be read: {str(error)[:MAX_TEXT]}"
