@@ -6,6 +6,8 @@
 #   make soak     kill runs at random moments, 200 times, and look at what they leave (half an hour)
 #   make kills    kill runs on Ray at each of their writes (half an hour)
 #   make fuzz     scan 5,000 damaged files (a quarter of an hour)
+#   make wheel-test  build the wheel, install it and weigh it in a bare environment, run it (two to three minutes)
+#   make resolve  resolve the packages for the platforms that this one is not; writes the table of docs/install.md (five minutes)
 #   make venv     only set up .venv
 #   make readers  a trainer's own data code for the tests (without it they skip)
 #
@@ -22,10 +24,11 @@ RUN_ARGS ?=
 SOAK_ARGS ?=
 KILLS_ARGS ?=
 FUZZ_ARGS ?=
+WHEEL_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv readers demo demo-media test slow soak kills fuzz lint clean
+.PHONY: help venv readers demo demo-media test slow soak kills fuzz lint wheel-test resolve clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -68,6 +71,14 @@ kills: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python benchmarks/fuzz.py $(FUZZ_ARGS)
+
+wheel-test: $(STAMP)
+	$(BIN)/python tests/wheel_install.py $(WHEEL_ARGS)
+
+# uv evaluates markers for another platform, which pip cannot.
+resolve: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python benchmarks/resolve.py --uv $(BIN)/uv
 
 clean:
 	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -18,15 +18,48 @@ if TYPE_CHECKING:
     from curate.models import Weight
 
 EPILOG = """\
-key=value words change the configuration:  clips.max_clip_s=8  scorers.text.reader=craft  scorers.text=null  rules.low_motion.min=0.1
+key=value words change the configuration:  clips.max_clip_s=8  scorers.text.reader=craft  rules.much_text=null  rules.low_motion.min=0.1
 `curate config schema` lists every key with its unit and range.
 
 exit codes: 0 done; 1 an error that the message names, no clip kept, or too many sources failed; 2 wrong usage; 130 stopped with Ctrl-C
 """
 
 
+EXAMPLES = {
+    "run": ("curate run quickstart input=/videos output=/manifests/my-set",),
+    "plan": ("curate plan quickstart input=/videos",),
+    "decide": (
+        "curate decide /manifests/my-set rules.much_text.max=0.04",
+        "curate decide /manifests/my-set rules.low_motion.min_percentile=25 --refit",
+    ),
+    "status": ("curate status /manifests/my-set",),
+    "verify": ("curate verify /manifests/my-set",),
+    "retry": ("curate retry /manifests/my-set --reason SourceError",),
+    "stats": ("curate stats /manifests/my-set motion_speed text_area_max",),
+    "show": ("curate show /manifests/my-set film.mp4",),
+    "export": (
+        "curate export /manifests/my-set layout=webdataset out=/sets/my-set --dry-run",
+        "curate export /manifests/my-set layout=huggingface out=/sets/hub val_fraction=0.05",
+    ),
+    "config list": ("curate config list",),
+    "config validate": ("curate config validate lvd clips.max_clip_s=8",),
+    "config show": ("curate config show lvd > my.yaml",),
+    "config schema": ("curate config schema --layout webdataset --markdown",),
+    "svd finetune": ("curate svd finetune svd_lora data=/manifests/my-set out=runs/lora",),
+    "svd generate": ("curate svd generate photo.jpg model=runs/svd_tiny_model size=64x64 max_guidance=1",),
+    "svd evaluate": ("curate svd evaluate svd_evaluate model=runs/svd_tiny_model data=/manifests/my-set size=64x64 max_guidance=1",),
+    "svd tiny": ("curate svd tiny runs/svd_tiny_model data=demo/manifest",),
+    "models list": ("curate models list",),
+    "models pull": ("curate models pull lvd",),
+}
+"""Printed below each command's `--help`; a test runs them."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    if (refusal := refused_platform(sys.platform)) is not None:
+        print(refusal, file=sys.stderr)
+        return 2
     args = _parse(argv)
     try:
         with detached():  # no command reads it, and nothing that one starts shall
@@ -49,6 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         versions = f"curate {__version__}, Python {platform.python_version()}, {platform.system()}"
         error.add_note(f"This is a bug in curate ({versions}). Please report it with the trace above.")
         raise
+
+
+def refused_platform(platform: str) -> str | None:
+    """Returns what to do where this system cannot run the commands (locks, killed workers and their pipes are POSIX'); None elsewhere."""
+    if platform == "win32":
+        return "curate does not run on Windows itself; use WSL: wsl --install, then pip install curate-video inside it"
+    return None
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -103,19 +143,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_svd(commands)
     _add_config(commands)
     _add_models(commands)
+    for name, examples in EXAMPLES.items():
+        _show_examples(commands, name.split(), examples)
     return parser
 
 
+def _show_examples(commands: Any, names: Sequence[str], examples: Sequence[str]) -> None:
+    """Adds examples to the help of the command of this name, which may be an action of another."""
+    command = commands.choices[names[0]]
+    if len(names) > 1:
+        [actions] = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+        command = actions.choices[names[1]]
+    heading = "examples" if len(examples) > 1 else "example"
+    lines = [*([command.epilog, ""] if command.epilog else []), f"{heading}:", *(f"  {line}" for line in examples)]
+    command.epilog = "\n".join(lines)
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
 _ARGUMENTS: dict[str, Any] = {
-    "config": lambda command: command.add_argument("config", metavar="CONFIG", help="YAML file, such as configs/lvd.yaml"),
+    "config": lambda command: command.add_argument(
+        "config", metavar="CONFIG", help="YAML file, or name of a shipped one (`curate config list`)"
+    ),
     "words": lambda command: command.add_argument("words", nargs="*", metavar="key=value", help="changes to the configuration"),
     "dir": lambda command: command.add_argument("dir", metavar="DIR", help="folder of a manifest"),
 }
 
 
 def _add_config(commands: Any) -> None:
-    config = commands.add_parser("config", help="check, print or describe configurations")
+    config = commands.add_parser("config", help="list, check, print or describe configurations")
     actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="names of the shipped configurations").set_defaults(call=_config_list)
     validate = actions.add_parser("validate", help="report everything that is wrong with a configuration")
     show = actions.add_parser("show", help="print a configuration with every default filled in")
     schema = actions.add_parser("schema", help="print the JSON schema: every key with its unit, range and default")
@@ -137,7 +194,7 @@ def _add_svd(commands: Any) -> None:
     finetune.epilog = "several GPUs: under torchrun, or engine=ray workers=8 (Ray Train). Every key: docs/svd.md"
     generate = actions.add_parser("generate", help="make clips from pictures")
     generate.set_defaults(call=_svd_generate)
-    generate.add_argument("input", metavar="INPUT", help="a picture, or a YAML file such as configs/svd_generate.yaml")
+    generate.add_argument("input", metavar="INPUT", help="a picture, a YAML file, or a shipped one by name: svd_generate")
     evaluate = actions.add_parser("evaluate", help="measure what a model makes: motion against the asked bucket, and before against after")
     evaluate.set_defaults(call=_svd_evaluate)
     _ARGUMENTS["config"](evaluate)
@@ -156,7 +213,7 @@ def _add_models(commands: Any) -> None:
     listing.add_argument("--models", metavar="FOLDER", help="also search this folder")
     pull = actions.add_parser("pull", help="get weights")
     pull.set_defaults(call=_models_pull)
-    pull.add_argument("names", nargs="+", metavar="NAME", help="a weight by its name, or a configuration (.yaml): all that it needs")
+    pull.add_argument("names", nargs="+", metavar="NAME", help="a weight by its name, or a configuration: all that it needs")
     pull.add_argument("--to", metavar="FOLDER", help="put them here instead of the cache folder")
 
 
@@ -274,7 +331,14 @@ def _export(args: argparse.Namespace) -> int:
     return 1 if result.failures else 0
 
 
+def _require_svd(args: argparse.Namespace) -> None:
+    from curate.extras import require
+
+    require([(f"curate svd {args.action}", "svd")])
+
+
 def _svd_finetune(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.settings import load_finetune
 
     settings = load_finetune(args.config, args.words)
@@ -289,6 +353,7 @@ def _svd_finetune(args: argparse.Namespace) -> int:
 
 
 def _svd_generate(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.generate_config import load_generate
 
     settings = load_generate(args.input, args.words)
@@ -302,6 +367,7 @@ def _svd_generate(args: argparse.Namespace) -> int:
 
 
 def _svd_evaluate(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.evaluate_config import load_evaluate
 
     settings = load_evaluate(args.config, args.words)
@@ -316,9 +382,20 @@ def _svd_evaluate(args: argparse.Namespace) -> int:
 
 
 def _svd_tiny(args: argparse.Namespace) -> int:
+    _require_svd(args)
     from curate.svd.tiny import load_tiny, make_tiny
 
     print(make_tiny(load_tiny(args.out, args.words), sys.stderr))
+    return 0
+
+
+def _config_list(_: argparse.Namespace) -> int:
+    from curate.config_text import shipped
+
+    found = {name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for name, path in shipped().items()}
+    width = max(len(name) for name in found)
+    for name, purpose in found.items():
+        print(f"{name:<{width}}  {purpose}")
     return 0
 
 
@@ -335,7 +412,13 @@ def _config_show(args: argparse.Namespace) -> int:
     import yaml
 
     from curate.config import load_config
+    from curate.config_text import shipped
 
+    if args.config.startswith("svd_") and args.config in shipped():  # has no defaults that are filled in before `curate svd` reads it
+        if args.words:
+            raise ConfigError(f"config show {args.config}: printed as it is; give {args.words[0]!r} to `curate svd`")
+        print(shipped()[args.config].read_text(encoding="utf-8"), end="")
+        return 0
     content = load_config(args.config, args.words).model_dump(mode="json")
     print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), end="")
     return 0
@@ -375,10 +458,12 @@ def _models_list(args: argparse.Namespace) -> int:
 def _models_pull(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from curate.config_text import located
     from curate.models.catalog import pull
 
     folder = Path(args.to).expanduser() if args.to else None
-    names = [name for given in args.names for name in (_weights_of(given) if given.endswith((".yaml", ".yml")) else [given])]
+    is_config = {given: located(given).suffix in (".yaml", ".yml") for given in args.names}
+    names = [name for given in args.names for name in (_weights_of(given) if is_config[given] else [given])]
     for name in dict.fromkeys(names):
         print(f"{name}: {pull(name, folder)}", flush=True)
     return 0

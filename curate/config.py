@@ -350,6 +350,22 @@ def parse_config(content: Mapping[str, Any], problems: Sequence[str] = (), place
     return config
 
 
+def package_needs(config: Config) -> list[tuple[str, str]]:
+    """Lists what the run needs beyond a fresh install, for `curate.extras.require`; optional scorers do without."""
+    from curate.extras import BASE, store_needs
+    from curate.models import package_needs as scorer_needs
+    from curate.shots.params import package_needs as detector_needs
+
+    needed = store_needs(input=config.input, output=config.output) + detector_needs(config.shots)
+    if config.engine == "ray":
+        needed.append(("engine=ray", BASE))
+    if config.decode.decoder == "decord":
+        needed.append(("decode.decoder=decord", "decord"))
+    for name, entry in config.scorers.items():
+        needed += [] if entry.optional else scorer_needs(name, entry.scorer)
+    return needed
+
+
 def weights_folders(config: Config) -> list[Path]:
     """Folders searched for weights, in order: the one that CURATE_MODELS names, then `models`."""
     named = (os.environ.get("CURATE_MODELS"), config.models)

@@ -59,13 +59,26 @@ _Loader.add_implicit_resolver(
 )
 
 
+def shipped() -> dict[str, Path]:
+    """Returns the configurations that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "configs").glob("*.yaml"))}
+
+
+def located(path: str | Path) -> Path:
+    """Returns the file at a path, or the shipped configuration of that name; a file that is called so goes first."""
+    return Path(path) if Path(path).exists() else shipped().get(str(path), Path(path))
+
+
 def read_yaml(path: str | Path | None) -> ConfigText:
-    """The file as plain values; None is an empty one. Raises `ConfigError` where it cannot be read as a mapping."""
+    """The file, or the shipped configuration of that name, as plain values; None is an empty one.
+
+    Raises `ConfigError` where it cannot be read as a mapping.
+    """
     if path is None:
         return ConfigText({}, "")
     text = ConfigText({}, str(path))
     try:
-        source = Path(path).read_text(encoding="utf-8")
+        source = located(path).read_text(encoding="utf-8")
         node = yaml.compose(source, Loader=_Loader)
         text.content = {} if node is None else _Reader(text).value(node, ())
     except FileNotFoundError as error:
@@ -75,11 +88,13 @@ def read_yaml(path: str | Path | None) -> ConfigText:
     except yaml.YAMLError as error:
         raise ConfigError(f"configuration {path}: {_yaml_message(error)}") from error
     if not isinstance(text.content, dict):
-        raise ConfigError(f"configuration {path}: holds no `key: value` lines; see configs/quickstart.yaml for the form")
+        raise ConfigError(f"configuration {path}: holds no `key: value` lines; `curate config show quickstart` shows the form")
     return text
 
 
 def _siblings(path: Path) -> str:
+    if path.parent == Path() and path.suffix not in (".yaml", ".yml"):
+        return f" and no shipped configuration of that name; there are: {', '.join(shipped())}"
     found = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
     return f"; in {path.parent} there are: {', '.join(found)}" if found else ""
 

@@ -12,6 +12,10 @@ class ConfigError(CurateError):
     """The configuration names something unknown, out of range or contradictory."""
 
 
+class MissingPackageError(ConfigError):
+    """An optional package that the work asked for is not installed; the message holds the command that installs it."""
+
+
 class SourceError(CurateError):
     """A source cannot be opened or holds no video. The class' name is the kind of its fault."""
 

@@ -45,8 +45,8 @@ _TAIL = """\
 ```python
 from torch.utils.data import DataLoader
 
-from curate.batches import BucketBatches
-from curate.dataset import CuratedClips, collate
+from curate.batches import BucketBatches, collate
+from curate.dataset import CuratedClips
 
 clips = CuratedClips("manifest", num_frames=14, fps=7, sizes=((576, 320), (320, 576)))  # or an export of video files
 batches = BucketBatches(clips, batch_size=4, seed=1)

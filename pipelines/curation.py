@@ -15,18 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from curate.config import Config, parse_config, weights_folders
+from curate.config import Config, package_needs, parse_config, weights_folders
 from curate.config_text import apply_overrides
 from curate.decide.decide import decide, last_config_text
 from curate.decide.skip import skip_rules
 from curate.errors import ConfigError, ManifestError
+from curate.extras import require
 from curate.fingerprints import config_fingerprints, known_names
 from curate.manifest import Manifest, Run, files, versions
 from curate.manifest import listing as listed
 from curate.models import Models, ResolvedWeights, resolve
 from curate.report.summary import Summary
 from curate.scan import PASS_VERSION, Pass
-from curate.shots.params import check_detector
 from curate.sources import ListingNotes, Source, is_list, listing, select
 from curate.sources.lists import local_path
 from curate.sources.retry import explained
@@ -199,7 +199,7 @@ def _run(config: Config, lists: bool, agree: Agree, first: Callable[[Manifest], 
 def _prepare(config: Config) -> _Prepared:
     if config.engine == "ray" and config.device == "cuda" and not config.model_actors:
         raise ConfigError("device=cuda on the ray engine needs model_actors=1 or more: one process for each GPU that holds the models")
-    check_detector(config.shots)
+    require(package_needs(config))
     scorers = {name: entry.scorer for name, entry in config.scorers.items()}
     optional = {name for name, entry in config.scorers.items() if entry.optional}
     weights = resolve(scorers, weights_folders(config), allow_download=True, optional=optional)

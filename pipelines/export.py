@@ -6,7 +6,6 @@ Started again, the same command does only the shards that are missing. Another l
 """
 
 import contextlib
-import importlib.metadata
 import shutil
 import time
 from collections import Counter
@@ -18,16 +17,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate import __version__
 from curate.config import Config, weights_folders
 from curate.errors import ExportError
 from curate.export import Finished, Sample
 from curate.export.config import Export
 from curate.export.folder import OutFolder, text_of
 from curate.export.plan import Plan, make_plan
+from curate.extras import BASE, require, store_needs
 from curate.kept import read_kept
 from curate.manifest import Manifest, files
 from curate.manifest.lock import locked
-from curate.models import Models, resolve
+from curate.models import Models, package_needs, resolve
 from pipelines.export_shard import STATE, ExportTask, ExportWork, measure, spool_folder
 from pipelines.progress import Progress
 
@@ -120,8 +121,11 @@ def _pilot(plan: Plan) -> list[Sample]:
 
 
 def _weights(settings: Export) -> Any:
-    folders = weights_folders(Config(models=settings.common.models))
-    return resolve({settings.common.layout: settings.layout}, folders, allow_download=True, what="layout")
+    common = settings.common
+    engine = [("engine=ray", BASE)] if common.engine == "ray" else []
+    require([*package_needs(common.layout, settings.layout, "layout"), *engine, *store_needs(manifest=common.manifest, out=common.out)])
+    folders = weights_folders(Config(models=common.models))
+    return resolve({common.layout: settings.layout}, folders, allow_download=True, what="layout")
 
 
 def _plan(settings: Export) -> Plan:
@@ -166,7 +170,7 @@ def _check_header(out: OutFolder, settings: Export, weights: dict[str, str], pla
     before = out.read_json(HEADER)
     shards = {str(shard.name): shard.digest for shard in plan.shards}
     now: dict[str, Any] = {
-        "curate": importlib.metadata.version("curate"),
+        "curate": __version__,
         "fingerprint": settings.fingerprint(weights, plan.layout),
         "settings": settings.settings(),
         "shards": shards,

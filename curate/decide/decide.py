@@ -15,9 +15,10 @@ from curate.decide.judge import judge
 from curate.decide.quantiles import FrozenRule, freeze, policy_json, read_policy
 from curate.decide.tally import ClipTally, SourceTally, summary
 from curate.errors import ConfigError, ManifestError
+from curate.extras import install_command, missing
 from curate.fingerprints import config_fingerprints, known_names
 from curate.manifest import CLIP_COLUMNS, SCHEMA_VERSION, SOURCE_COLUMNS, Manifest, Run, schema
-from curate.models import needs
+from curate.models import needs, package_needs
 from curate.report.summary import AbsentScorer, Summary
 from curate.scorers import Column
 
@@ -87,7 +88,8 @@ def absent_scorers(config: Config, run: Run) -> tuple[AbsentScorer, ...]:
     for name in run.absent:
         if name in config.scorers:
             scorer = config.scorers[name].scorer
-            remedies = tuple(weight.remedy for weight in needs(scorer) if weight.name not in run.weights)
+            install = [install_command(extra) for _, extra in package_needs(name, scorer) if missing(extra)]
+            remedies = (*install, *(weight.remedy for weight in needs(scorer) if weight.name not in run.weights))
             found.append(AbsentScorer(name, tuple(scorer.columns), remedies))
     return tuple(found)
 

@@ -106,6 +106,7 @@ class Layout(Section, ABC):
     """Parameters of one layout; a subclass called `Layout` in `curate/export/<name>.py` is found by that name."""
 
     version: ClassVar[int] = 1
+    extras: ClassVar[tuple[str, ...]] = ()  # names of our extras whose packages it imports (`curate.extras`)
     reader: ClassVar[str] = ""  # the trainer or library that reads it, for the card and the documentation
 
     @abstractmethod

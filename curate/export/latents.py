@@ -51,6 +51,7 @@ class Layout(WindowLayout):
     """Encoded windows for SVD training without encoders."""
 
     version: ClassVar[int] = 1
+    extras: ClassVar[tuple[str, ...]] = ("svd",)
     reader: ClassVar[str] = "SVD trainers that read latents from safetensors, such as this project's own"
 
     model: str = Field(

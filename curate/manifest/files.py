@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from curate.errors import ManifestError
+from curate.extras import require, store_needs
 from curate.sources.retry import explained, retried
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ STAYS = "What was committed stays: start the same command again to go on"
 def located(path: str | Path) -> Path:
     """The absolute local path, or the place in an object store that a URL names.
 
-    Raises `ManifestError` for a store whose package is not installed.
+    Raises `MissingPackageError` for a store whose package is not installed, `ManifestError` for one that is not known.
     """
     if isinstance(path, Path) or is_remote(path):  # type: ignore[arg-type]
         return path.absolute() if isinstance(path, Path) else cast(Path, path)
@@ -38,6 +39,7 @@ def located(path: str | Path) -> Path:
         return Path(path).absolute()
     from upath import UPath
 
+    require(store_needs(manifest=path))
     try:
         # Other processes write here: what was listed before is not what is there now.
         return cast(Path, UPath(path.rstrip("/"), use_listings_cache=False))

@@ -16,7 +16,7 @@ from curate.manifest.shard import SCHEMA_VERSION
 class Run:
     """Resolved configuration, fingerprints (of the pass, each scorer, the rules), versions of libraries, checksums of weights.
 
-    `absent` names optional scorers whose weights were not found: their columns are null. `published_pass` is the pass that
+    `absent` names optional scorers whose package or weights were not found: their columns are null. `published_pass` is the pass that
     `clips/` and `sources/` were made from; another than `pass_fingerprint` while sources are being scanned again.
     `names` maps fingerprints to those that they have in this manifest (`curate.fingerprints.known_names`); None in a header
     that was written before there were any.

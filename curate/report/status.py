@@ -96,5 +96,5 @@ def _scorer_lines(manifest: Manifest, run: Run, done: list[int]) -> list[str]:
     for shard_id in done:
         missing.update(manifest.scorers_missing(shard_id, run.scorers))
     states = [f"{name} ({count(missing[name], 'shard')} missing)" if missing[name] else name for name in sorted(run.scorers)]
-    states += [f"{name} (null: its weights were not found)" for name in run.absent]
+    states += [f"{name} (null: its package or weights were not found)" for name in run.absent]
     return [f"Scorers     {', '.join(states) or 'none'}"]

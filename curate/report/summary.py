@@ -29,7 +29,7 @@ class SourceProblem:
 
 @dataclass(frozen=True, slots=True)
 class AbsentScorer:
-    """An optional scorer whose weights were not found; its columns are null. `remedies` are commands, one for each missing file."""
+    """An optional scorer whose package or weights were not found; its columns are null. `remedies` are the commands that get them."""
 
     name: str
     columns: tuple[str, ...]
@@ -126,7 +126,7 @@ def _absent(absent: Sequence[AbsentScorer]) -> str:
     lines = ["!" * WIDTH]
     for one in absent:
         columns = ", ".join(one.columns)
-        lines.append(f"!!  NOT SCORED: {one.name}. Its weights were not found, so these columns are null: {columns}")
+        lines.append(f"!!  NOT SCORED: {one.name}. Its package or weights were not found, so these columns are null: {columns}")
         lines += [f"!!  To get them:  {remedy}" for remedy in one.remedies]
     lines += ["!!  Then start the same run again: only what is missing is scored.", "!" * WIDTH]
     return "\n".join(lines)

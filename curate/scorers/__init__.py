@@ -8,9 +8,11 @@ dataclass of parameters with
     samples   the `Wants` that say which samples it reads
     open(models) -> score    loads what is heavy, once, in the worker; `score(list[ClipSamples]) -> list[dict]`
 
-and optionally `weights() -> tuple[Weight, ...]` (see `curate.models`) and `batch_clips`, how many clips it is handed at most
-at once (1 unless it says otherwise). A row holds every declared column, None where the value could not be computed, and may
-hold `faults`, a list of `curate.clip.Fault` that says why.
+and optionally `weights() -> tuple[Weight, ...]` (see `curate.models`), `extras`, the names of our extras whose packages it imports
+(`curate.extras`), and `batch_clips`, how many clips it is handed at most at once (1 unless it says otherwise).
+
+A row holds every declared column, None where the value could not be computed, and may hold `faults`, a list of
+`curate.clip.Fault` that says why.
 
 A scorer that can tell more from all clips of a source than from each has two members besides:
 

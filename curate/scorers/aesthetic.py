@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from curate.clip import Fault
-from curate.errors import ConfigError
+from curate.errors import ConfigError, MissingPackageError
 from curate.models import Forward, Models, ModelSpec, Weight
 from curate.models.catalog import HEADS, open_clip, own_config
 from curate.models.clip import Precision, embed_dim, image_spec
@@ -24,6 +24,7 @@ from curate.scorers import Column, Score
 
 # Head taken for OpenAI's weights of a model when none is named; which one LVD took is not published, its tools use the first.
 DEFAULT_HEADS = {"ViT-L-14": "sac+logos+ava1-l14-linearMSE", "ViT-B-16": "sa_0_4_vit_b_16_linear"}
+ANY_SIZE = -1  # pyarrow's word for a list of any length
 SHORT_SIDE = 720  # px; bounds memory. Ten 720p frames averaged down to 448 first moved by up to 0.14 points (0.06 rms), so larger is kept
 
 
@@ -43,12 +44,13 @@ class Scorer:
     )
 
     version: ClassVar[int] = 1
+    extras: ClassVar[tuple[str, ...]] = ("clip",)
     batch_clips: ClassVar[int] = 5  # 15 pictures: a GPU's batch of 16
 
     @model_validator(mode="after")
     def _head_fits(self) -> "Scorer":
         name = self.head_name
-        if name in HEADS and HEADS[name].dimension != (dimension := embed_dim(self.model)):
+        if name in HEADS and (dimension := self.dimension) not in (HEADS[name].dimension, ANY_SIZE):
             raise ConfigError(
                 f"aesthetic.head {name!r} takes embeddings of {HEADS[name].dimension} numbers ({HEADS[name].model}), "
                 f"aesthetic.model {self.model!r} gives {dimension}"
@@ -71,8 +73,15 @@ class Scorer:
         return name
 
     @property
+    def dimension(self) -> int:
+        """Length of an embedding; `ANY_SIZE` where open_clip, which knows it, is not installed and nothing is scored."""
+        try:
+            return embed_dim(self.model)
+        except MissingPackageError:
+            return ANY_SIZE
+
+    @property
     def columns(self) -> dict[str, Column]:
-        dimension = embed_dim(self.model)
         return {
             "aesthetic_score": Column(
                 pa.float32(), "points", "LAION aesthetic score, about 1 to 10, mean over first, middle and last sample"
@@ -80,7 +89,7 @@ class Scorer:
             "aesthetic_min": Column(pa.float32(), "points", "LAION aesthetic score of the worst sample"),
             "aesthetic_scores": Column(pa.list_(pa.float32()), "points", "LAION aesthetic score of each sample, in time order"),
             "clip_embedding": Column(
-                pa.list_(pa.float16(), dimension),
+                pa.list_(pa.float16(), self.dimension),
                 "unit vector",
                 f"CLIP image embedding ({self.model}, {self.pretrained}): mean of the samples' unit vectors, scaled to length 1",
                 large=True,

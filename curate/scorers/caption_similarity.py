@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from curate.clip import Fault
-from curate.errors import ConfigError
+from curate.errors import ConfigError, MissingPackageError
 from curate.models import Models, Weight
 from curate.models.catalog import open_clip, own_config
 from curate.models.clip import Precision, image_spec, model_config, text_spec
@@ -35,11 +35,15 @@ class Scorer:
     )
 
     version: ClassVar[int] = 1
+    extras: ClassVar[tuple[str, ...]] = ("clip",)
     batch_clips: ClassVar[int] = 5
 
     @model_validator(mode="after")
     def _tokenizer_is_here(self) -> "Scorer":
-        tokenizer = model_config(self.model).get("text_cfg", {}).get("hf_tokenizer_name")
+        try:
+            tokenizer = model_config(self.model).get("text_cfg", {}).get("hf_tokenizer_name")
+        except MissingPackageError:
+            return self  # the run says it, with everything else that is missing
         if tokenizer:
             raise ConfigError(
                 f"caption_similarity.model {self.model!r} needs the tokenizer {tokenizer} from a hub; take a model with CLIP's own"

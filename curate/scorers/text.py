@@ -13,7 +13,6 @@ one sample alone, or scrolls, is not seen as overlay; `frames: grid` looks every
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -23,7 +22,6 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from curate.clip import Fault
-from curate.errors import ConfigError
 from curate.models import Models, ModelSpec, Weight
 from curate.models.catalog import CRAFT, PPOCR_DET, PPOCR_REC
 from curate.samples import ClipSamples, Wants
@@ -74,9 +72,11 @@ class Scorer:
     def weights(self) -> tuple[Weight, ...]:
         if self.reader == "ppocr":
             return PPOCR_DET, PPOCR_REC
-        if find_spec("easyocr") is None:
-            raise ConfigError("text.reader craft needs the package easyocr: pip install 'curate[easyocr]'; ppocr does without")
         return (CRAFT,)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return ("easyocr",) if self.reader == "craft" else ()
 
     def open(self, models: Models) -> Score:
         paths = tuple(str(models.path(weight)) for weight in self.weights())

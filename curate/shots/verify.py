@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from curate.extras import require
 from curate.shots import Transition
 from curate.shots.blend import Blend
 from curate.shots.content import CascadeDetector
@@ -26,11 +27,11 @@ from curate.shots.doubts import Doubts, Judge
 from curate.shots.fades import DARK
 from curate.shots.judge import probability
 from curate.shots.likeness import alike, kept_share, spread_of
-from curate.shots.params import DetectorPass, Shots
+from curate.shots.params import NEEDS_NETWORK, DetectorPass, Shots
 from curate.shots.passes import Proposal
 from curate.shots.ring import Ring
 from curate.shots.track import Track, rms
-from curate.shots.transnet import MARGIN, Runs, network, predicted, require_network
+from curate.shots.transnet import MARGIN, Runs, network, predicted
 from curate.shots.wipe import found_wipe
 
 PROPOSERS = (
@@ -104,7 +105,7 @@ class VerifyDetector(CascadeDetector):
     def __init__(self, params: Shots, judge: Judge = probability) -> None:
         lag_ns = round(params.max_transition_s * 1e9) + LATE_NS
         super().__init__(params.model_copy(update={"passes": PROPOSERS}), Track(2 * lag_ns, 2 * MAX_ASKED))
-        require_network()
+        require([(NEEDS_NETWORK, "transnetv2")])
         self._lag_ns = lag_ns
         self._cut_wait_ns = max(self._cut_wait_ns, BESIDE_NS)
         self._runs = Runs(self._track, params)

@@ -11,6 +11,7 @@ import posixpath
 from dataclasses import dataclass
 
 from curate.errors import ConfigError
+from curate.extras import require, store_needs
 from curate.sources.sidecars import read_caption, sidecar_names
 from curate.sources.source import ListingNotes, Source, extension_of
 from curate.sources.storage import identities, read_bytes
@@ -47,6 +48,8 @@ def read_list(path: str, notes: ListingNotes) -> SourceTable:
                 f"{path}: entries {first.place} ({first.url!r}) and {entry.place} ({entry.url!r}) name the same source {key!r}; keep one"
             )
         found[key] = (entry, url)
+    schemes = {url.partition("://")[0]: url for _, url in found.values()}
+    require(need for url in schemes.values() for need in store_needs(**{path: url}))
     return _with_identities(path, found, notes)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.clip import NS_PER_S
 from curate.errors import ConfigError
+from curate.extras import require, store_needs
 from curate.sources.globs import is_glob, matches, split_glob
 from curate.sources.pages import NUM_REQUESTS, Page, pages
 from curate.sources.retry import retried
@@ -93,6 +94,7 @@ def _is_web(url: str) -> bool:
 def _open(url: str) -> "tuple[AbstractFileSystem, str]":
     from fsspec.core import url_to_fs
 
+    require(store_needs(input=url))
     fs, path = url_to_fs(url)
     return fs, path
 

