@@ -47,7 +47,7 @@ readers: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps finetrainers==0.2.0
 
 demo-media: $(STAMP)
-	@$(BIN)/python -m pipelines.demo_media demo/videos
+	@$(BIN)/python -m curate.pipelines.demo_media demo/videos
 
 demo: demo-media
 	$(BIN)/curate run configs/demo.yaml input=demo/videos output=demo/manifest $(RUN_ARGS)

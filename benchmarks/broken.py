@@ -36,7 +36,7 @@ from process_tree import descendants  # noqa: E402
 from scan import repeated, short_clip  # noqa: E402
 
 from curate.config import load_config  # noqa: E402
-from pipelines.curation import run  # noqa: E402
+from curate.pipelines.curation import run  # noqa: E402
 
 CONFIG = """\
 workers: 2

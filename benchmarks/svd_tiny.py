@@ -27,6 +27,8 @@ from PIL import Image, ImageDraw
 from curate.batches import BucketBatches
 from curate.dataset import CuratedClips, Draw
 from curate.motion_bucket import MotionBuckets
+from curate.pipelines.finetune import BUCKETS, MODEL, finetune
+from curate.pipelines.finetune_data import Data, read_data
 from curate.svd.checkpoint import Model, find_model, load_model
 from curate.svd.data import Batches, Examples, encode, fixed_examples, generator_of
 from curate.svd.denoiser import Denoiser
@@ -37,8 +39,6 @@ from curate.svd.sample import decode
 from curate.svd.settings import Finetune, load_finetune
 from curate.svd.tiny import load_tiny, make_tiny
 from curate.svd.train import Run, make_state, train, validation_losses
-from pipelines.finetune import BUCKETS, MODEL, finetune
-from pipelines.finetune_data import Data, read_data
 
 WRONG_BUCKETS = 4  # for each window
 ASKED = (5, 100, 170, 240)  # buckets of generated clips

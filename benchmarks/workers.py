@@ -16,7 +16,7 @@ from pathlib import Path
 from scan import repeated, short_clip
 
 from curate.config import load_config
-from pipelines.curation import run
+from curate.pipelines.curation import run
 
 CONFIG = """\
 engine: ray

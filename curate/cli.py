@@ -221,8 +221,8 @@ def _run(args: argparse.Namespace) -> int:
     from curate.config import load_config
 
     config = load_config(args.config, args.words)
+    from curate.pipelines.curation import run
     from curate.terminal import agreement
-    from pipelines.curation import run
 
     return _ended(run(config, agreement(args.yes)), str(config.output))
 
@@ -244,7 +244,7 @@ def _plan(args: argparse.Namespace) -> int:
     from curate.config import load_config
 
     config = load_config(args.config, args.words)
-    from pipelines.plan import plan
+    from curate.pipelines.plan import plan
 
     found = plan(config)
     print(f"Sources  {found.num_sources:,}, {found.total_bytes / 1e9:,.3g} GB; headers of {found.num_headers:,} read")
@@ -287,8 +287,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
+    from curate.pipelines.curation import retry
     from curate.terminal import agreement
-    from pipelines.curation import retry
 
     return _ended(retry(args.dir, args.words, args.reason, agreement(args.yes)), args.dir)
 
@@ -316,7 +316,7 @@ def _export(args: argparse.Namespace) -> int:
     from curate.report.exports import format_dry_run, format_export
 
     settings = load_export(args.dir, args.words, args.config)
-    from pipelines.export import dry_run, export
+    from curate.pipelines.export import dry_run, export
 
     if args.dry_run:
         found = dry_run(settings)
@@ -342,7 +342,7 @@ def _svd_finetune(args: argparse.Namespace) -> int:
     from curate.svd.settings import load_finetune
 
     settings = load_finetune(args.config, args.words)
-    from pipelines.finetune import finetune
+    from curate.pipelines.finetune import finetune
 
     result = finetune(settings, sys.stderr)
     if result.rank:
@@ -357,7 +357,7 @@ def _svd_generate(args: argparse.Namespace) -> int:
     from curate.svd.generate_config import load_generate
 
     settings = load_generate(args.input, args.words)
-    from pipelines.generate import describe, generate
+    from curate.pipelines.generate import describe, generate
 
     result = generate(settings, sys.stderr)
     for note in result.notes:
@@ -371,8 +371,8 @@ def _svd_evaluate(args: argparse.Namespace) -> int:
     from curate.svd.evaluate_config import load_evaluate
 
     settings = load_evaluate(args.config, args.words)
-    from pipelines.evaluate import evaluate
-    from pipelines.evaluate_page import describe
+    from curate.pipelines.evaluate import evaluate
+    from curate.pipelines.evaluate_page import describe
 
     evaluation = evaluate(settings, sys.stderr)
     for note in evaluation.notes:

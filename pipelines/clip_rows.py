@@ -6,11 +6,11 @@ from typing import Any
 
 from curate.decide.skip import SkipRules
 from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, schema, scorer_schema, table
+from curate.pipelines.scoring import ScorerBatch
+from curate.pipelines.working_area import Tables
 from curate.samples import Wants
 from curate.scan import ClipFacts, ScannedClip
 from curate.scorers import ScorerLike
-from pipelines.scoring import ScorerBatch
-from pipelines.working_area import Tables
 
 
 class ClipRows:

@@ -18,10 +18,10 @@ from curate.config import Config, weights_folders
 from curate.media.picture import Picture
 from curate.media.write import as_written
 from curate.models import Forward, Models, resolve
+from curate.pipelines.clip_fidelity import WARP_SHORT_SIDE, luma_flicker, sharpness_over_time, ssim, warp_error
 from curate.scorers import ScorerLike, aesthetic, load
 from curate.svd.generate_config import Job
 from curate.window_motion import WindowMotion
-from pipelines.clip_fidelity import WARP_SHORT_SIDE, luma_flicker, sharpness_over_time, ssim, warp_error
 
 _SPEED, _SHARPNESS = "% of the diagonal/s", "levels^2"
 _MOTION = ("motion_speed", "motion_speed_stderr", "motion_camera", "motion_object")

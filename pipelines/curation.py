@@ -25,18 +25,18 @@ from curate.fingerprints import config_fingerprints, known_names
 from curate.manifest import Manifest, Run, files, versions
 from curate.manifest import listing as listed
 from curate.models import Models, ResolvedWeights, resolve
+from curate.pipelines.curation_worker import CurationWork
+from curate.pipelines.events import SourceDone
+from curate.pipelines.progress import ListingProgress, Progress
+from curate.pipelines.rescan import Agree, check_pass, refused
+from curate.pipelines.tasks import ShardTask
+from curate.pipelines.working_area import remove_working_area
 from curate.report.summary import Summary
 from curate.scan import PASS_VERSION, Pass
 from curate.sources import ListingNotes, Source, is_list, listing, select
 from curate.sources.lists import local_path
 from curate.sources.retry import explained
 from curate.sources.storage import identities
-from pipelines.curation_worker import CurationWork
-from pipelines.events import SourceDone
-from pipelines.progress import ListingProgress, Progress
-from pipelines.rescan import Agree, check_pass, refused
-from pipelines.tasks import ShardTask
-from pipelines.working_area import remove_working_area
 
 PACKAGES = (
     "av",
@@ -281,11 +281,11 @@ def _run_tasks(tasks: list[ShardTask], manifest: Manifest, prepared: _Prepared) 
     sources = [source for task in tasks for source in task.sources]
     with Progress(len(sources), sum(s.size_bytes or 0 for s in sources)) as progress:
         if config.engine == "local":
-            from pipelines.engine import local
+            from curate.pipelines.engine import local
 
             local.run(tasks, work, progress, min(len(sources), config.workers or num_cores()))
         else:
-            from pipelines.engine import ray
+            from curate.pipelines.engine import ray
 
             settings = ray.RaySettings(
                 config.workers, config.max_attempts, config.model_actors, config.ray_address, config.limits.worker_gb

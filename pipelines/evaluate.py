@@ -23,13 +23,10 @@ from curate.errors import ConfigError, ExportError
 from curate.manifest import files
 from curate.models import sha256_file
 from curate.motion_bucket import MotionBuckets, fit_checkpoint
-from curate.svd.evaluate_config import Evaluate, Network
-from curate.svd.generate_config import MAX_CLIPS, Asked, Generate, Subject
-from curate.svd.knobs import Knobs, guess_checkpoint, resolve
-from pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
-from pipelines.evaluate_data import Picture, Pictures, read_pictures
-from pipelines.evaluate_fvd import FvdResult, check_fvd, measure_fvd
-from pipelines.evaluate_stats import (
+from curate.pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
+from curate.pipelines.evaluate_data import Picture, Pictures, read_pictures
+from curate.pipelines.evaluate_fvd import FvdResult, check_fvd, measure_fvd
+from curate.pipelines.evaluate_stats import (
     MIN_PICTURES,
     MOTION,
     SCORES,
@@ -43,7 +40,10 @@ from pipelines.evaluate_stats import (
     map_points,
     summed_up,
 )
-from pipelines.generate import CREATOR, check_device, dtype_of, generate, read_runs
+from curate.pipelines.generate import CREATOR, check_device, dtype_of, generate, read_runs
+from curate.svd.evaluate_config import Evaluate, Network
+from curate.svd.generate_config import MAX_CLIPS, Asked, Generate, Subject
+from curate.svd.knobs import Knobs, guess_checkpoint, resolve
 
 NUMBERS, PAGE = "evaluation.json", "evaluation.html"
 SAME = (  # columns of the table of runs that make one clip the same as another, beside weights, adapter and picture
@@ -143,7 +143,7 @@ def evaluate(settings: Evaluate, stream: TextIO | None = None) -> Evaluation:
 
 def publish(evaluation: Evaluation) -> None:
     """Writes the maps, the numbers and the page. A map of an earlier evaluation under the same name goes where there is none any more."""
-    from pipelines.evaluate_page import write_page
+    from curate.pipelines.evaluate_page import write_page
 
     for model in evaluation.models:
         if model.buckets is not None:

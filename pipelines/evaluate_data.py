@@ -25,8 +25,8 @@ from curate.export.folder import OutFolder
 from curate.export.plan import split
 from curate.kept import read_kept
 from curate.manifest import files
+from curate.pipelines.stills import find_stills, read_still
 from curate.svd.evaluate_config import Evaluate
-from pipelines.stills import find_stills, read_still
 
 PICTURES = "pictures"
 MAX_NAMED = 3

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from curate.errors import ConfigError
+from curate.pipelines.evaluate_clips import read_clip
+from curate.pipelines.evaluate_data import Picture
+from curate.pipelines.evaluate_stats import MIN_PICTURES, Bootstrap, Difference, Estimate, student, verdict
+from curate.pipelines.frechet import MIN_FRAMES, FrechetVideo, VideoFeatures, VideoNetwork, check_network, frechet_video_distance
 from curate.svd.evaluate_config import Evaluate
-from pipelines.evaluate_clips import read_clip
-from pipelines.evaluate_data import Picture
-from pipelines.evaluate_stats import MIN_PICTURES, Bootstrap, Difference, Estimate, student, verdict
-from pipelines.frechet import MIN_FRAMES, FrechetVideo, VideoFeatures, VideoNetwork, check_network, frechet_video_distance
 
 GROUPS = 20
 Rows = Mapping[tuple[str, int, int], Mapping[str, Any]]

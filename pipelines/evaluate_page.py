@@ -8,10 +8,10 @@ from html import escape
 from PIL import Image
 
 from curate.manifest import files
-from pipelines.evaluate import CREATOR, Evaluation, Measured, rule
-from pipelines.evaluate_clips import read_clip
-from pipelines.evaluate_curve import Line, curve_svg
-from pipelines.evaluate_stats import MOTION, SCORES, Difference, Estimate
+from curate.pipelines.evaluate import CREATOR, Evaluation, Measured, rule
+from curate.pipelines.evaluate_clips import read_clip
+from curate.pipelines.evaluate_curve import Line, curve_svg
+from curate.pipelines.evaluate_stats import MOTION, SCORES, Difference, Estimate
 
 SHEET_PICTURES = 3
 SHEET_WIDTH = 1600  # px of the page's contact sheet at most

@@ -29,8 +29,8 @@ from curate.kept import read_kept
 from curate.manifest import Manifest, files
 from curate.manifest.lock import locked
 from curate.models import Models, package_needs, resolve
-from pipelines.export_shard import STATE, ExportTask, ExportWork, measure, spool_folder
-from pipelines.progress import Progress
+from curate.pipelines.export_shard import STATE, ExportTask, ExportWork, measure, spool_folder
+from curate.pipelines.progress import Progress
 
 HEADER = f"{STATE}/export.json"
 PASSING = (  # keys that do not change what is written
@@ -204,11 +204,11 @@ def _run(tasks: list[ExportTask], out: OutFolder, settings: Export, plan: Plan, 
         work = ExportWork(out, plan.layout, models, str(spool))
         with Progress(num_clips=sum(len(task.clips) for task in tasks)) as progress:
             if common.engine == "local":
-                from pipelines.engine import local
+                from curate.pipelines.engine import local
 
                 local.run(tasks, work, progress)
             else:
-                from pipelines.engine import ray
+                from curate.pipelines.engine import ray
 
                 ray.run(
                     tasks, work, progress, ray.RaySettings(common.workers, common.max_attempts, common.model_actors, common.ray_address)

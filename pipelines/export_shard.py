@@ -17,9 +17,9 @@ from curate.export.index import index_table
 from curate.kept import KeptClip, KeptClips
 from curate.manifest import parquet
 from curate.models import Models
+from curate.pipelines.events import Begun, ClipDone, Report, ShardDone
 from curate.sources import Source
 from curate.sources.check import SourceCheck
-from pipelines.events import Begun, ClipDone, Report, ShardDone
 
 STATE = ".curate-export"
 

@@ -11,7 +11,7 @@
     OUT/motion_buckets.json  the map from motion to bucket that was trained with, needed again at inference
 
 One process; or several under torchrun (`torchrun --nproc-per-node 8 -m curate svd finetune ...`), where a process group that is there is
-joined; or `engine: ray` (pipelines.engine.ray_train), which starts them. Whoever started them, the weights are the same.
+joined; or `engine: ray` (curate.pipelines.engine.ray_train), which starts them. Whoever started them, the weights are the same.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ from curate.errors import ConfigError
 from curate.manifest import files
 from curate.manifest.lock import locked
 from curate.motion_bucket import MotionBuckets
+from curate.pipelines.finetune_data import Data, read_data
+from curate.pipelines.finetune_latents import LatentExport, check_same_vae
+from curate.pipelines.finetune_watch import Lines, write_samples
 from curate.svd.settings import Finetune
-from pipelines.finetune_data import Data, read_data
-from pipelines.finetune_latents import LatentExport, check_same_vae
-from pipelines.finetune_watch import Lines, write_samples
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ class FinetuneResult:
 def finetune(settings: Finetune, stream: TextIO | None = None) -> FinetuneResult:
     """Trains, or goes on. Raises `CurateError` for what the user can mend, most of it before weights are loaded."""
     if settings.engine == "ray":
-        from pipelines.engine import ray_train
+        from curate.pipelines.engine import ray_train
 
         return ray_train.finetune(settings, stream)
     check_device(settings)

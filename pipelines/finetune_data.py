@@ -20,9 +20,9 @@ from curate.export.folder import OutFolder
 from curate.export.plan import connected, split
 from curate.kept import read_kept, select_rows
 from curate.motion_bucket import MotionBuckets
+from curate.pipelines.finetune_latents import LatentExport, is_latent_export
 from curate.svd.data import DTYPES, LatentCache, Windows, WindowSource
 from curate.svd.settings import Finetune
-from pipelines.finetune_latents import LatentExport, is_latent_export
 
 IDENTITY = ("clip_id", "size_bytes", "etag", "mtime_ns", "file_bytes", "file_sha256")
 Split = Literal["train", "val"]

@@ -29,10 +29,10 @@ from curate.manifest import files
 from curate.manifest.lock import locked
 from curate.models import sha256_file
 from curate.motion_bucket import MotionBuckets
+from curate.pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
+from curate.pipelines.stills import Still, find_stills, fitted, read_still, shown
 from curate.svd.generate_config import Asked, Generate, Job, Subject
 from curate.svd.knobs import Checkpoint, Knobs, guess_checkpoint, resolve
-from pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
-from pipelines.stills import Still, find_stills, fitted, read_still, shown
 
 CREATOR = f"curate {__version__}"
 MUCH_ENLARGED = 2.0

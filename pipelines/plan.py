@@ -27,10 +27,10 @@ from curate.errors import ConfigError
 from curate.manifest import parquet
 from curate.media.headers import Headers
 from curate.models import Models
+from curate.pipelines.curation import RunResult, num_cores, run
+from curate.pipelines.estimate import Range, draw, scaled, total
+from curate.pipelines.worker.decoder import ChildDied, Decoder
 from curate.sources import Source, list_sources, shard_sizes
-from pipelines.curation import RunResult, num_cores, run
-from pipelines.estimate import Range, draw, scaled, total
-from pipelines.worker.decoder import ChildDied, Decoder
 
 DEFAULT_PILOT = 16  # sources, where limit_sources does not say
 MAX_HEADERS = 1000  # read of more sources than that

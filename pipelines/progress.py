@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TextIO
 
+from curate.pipelines.events import Advanced, Begun, ClipDone, Event, Notice, ShardDone, SourceDone, WorkerDied
 from curate.sources import ListingNotes
-from pipelines.events import Advanced, Begun, ClipDone, Event, Notice, ShardDone, SourceDone, WorkerDied
 
 QUIET_S = 15.0  # between lines when the output is not a terminal
 LISTING_QUIET_S = 10.0

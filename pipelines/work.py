@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from curate.models import Models
-from pipelines.events import Report
+from curate.pipelines.events import Report
 
 BUNDLE_S = 30.0  # of processor time: tasks that are given to a worker at once, so that small ones cost no round trip each
 

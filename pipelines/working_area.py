@@ -22,11 +22,11 @@ from curate.clip import Fault
 from curate.errors import ManifestError
 from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Shard, files, fingerprint, schema, scorer_schema, table
 from curate.media.decode import Declared, PacketIndex, missing_end
+from curate.pipelines.rows import joined_row
+from curate.pipelines.tasks import PartTask, SourceTask
 from curate.scan import ScanReport
 from curate.scorers import ScorerLike
 from curate.sources import Source
-from pipelines.rows import joined_row
-from pipelines.tasks import PartTask, SourceTask
 
 FOLDER = ".work"
 FORMER_FOLDER = ".parts"  # of versions before 0.2, whose contents are of no use to this one

@@ -14,7 +14,7 @@ import cv2
 import pytest
 
 from curate.media.encode import ordinary_schedule
-from pipelines import demo_media, footage
+from curate.pipelines import demo_media, footage
 
 ROOT = Path(__file__).resolve().parent.parent
 

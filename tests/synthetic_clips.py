@@ -11,13 +11,13 @@ import numpy as np
 from curate.clip import NS_PER_S, Span
 from curate.config import Clips, Decode, Sampling
 from curate.models import Models
+from curate.pipelines import footage
 from curate.samples import ClipSamples, Wants
 from curate.scan import Pass, ScanReport, scan
 from curate.scorers import check_rows
 from curate.scorers.synthetic import Scorer
 from curate.shots.params import Shots
 from curate.sources import Source
-from pipelines import footage
 
 Pictures = list[np.ndarray]
 

@@ -12,7 +12,7 @@ import pytest
 
 from curate import __version__
 from curate.cli import main
-from pipelines.worker.decoder import Decoder
+from curate.pipelines.worker.decoder import Decoder
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = """

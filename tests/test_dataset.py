@@ -20,9 +20,9 @@ from curate.dataset import CuratedClips, Draw
 from curate.errors import ConfigError, ExportError, SourceError
 from curate.export.config import parse_export
 from curate.motion_bucket import MotionBuckets, fit_corpus
+from curate.pipelines import footage
+from curate.pipelines.export import export
 from curate.window_motion import window_pairs
-from pipelines import footage
-from pipelines.export import export
 
 torch.set_num_threads(1)
 

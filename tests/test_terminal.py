@@ -159,7 +159,7 @@ def test_a_child_that_is_stopped_is_named_and_the_run_goes_on(folder: Path, monk
     with Terminal(folder, environment(folder)) as terminal:
         terminal.type(command(folder, "workers=1", "max_attempts=2") + "; echo code=$?\n")
         wait_for(held / "begun")
-        (child,) = [pid for pid, line in descendants(terminal.pid).items() if "pipelines.worker.child" in line]
+        (child,) = [pid for pid, line in descendants(terminal.pid).items() if "curate.pipelines.worker.child" in line]
         os.kill(child, signal.SIGSTOP)
         (held / "go").touch()
         seen = terminal.until(r"code=(\d+)\r\n")

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from curate.export.config import parse_export
-from pipelines.export import ExportResult, export
+from curate.pipelines.export import ExportResult, export
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "finetrainers": {"sizes": ["320x176", "192x192"]},

@@ -6,8 +6,8 @@ Whatever another engine writes is compared with what this one writes with one wo
 import threading
 from collections.abc import Sequence
 
-from pipelines.events import Event, Report
-from pipelines.work import Task, TaskQueue, Work, Worker
+from curate.pipelines.events import Event, Report
+from curate.pipelines.work import Task, TaskQueue, Work, Worker
 
 
 def run(tasks: Sequence[Task], work: Work, report: Report, workers: int = 1) -> None:

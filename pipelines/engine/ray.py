@@ -27,11 +27,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curate.errors import ConfigError, CurateError
 from curate.models import Forward, ModelSpec, load_model
+from curate.pipelines.engine.cluster import connected
+from curate.pipelines.engine.memory import guard_memory
+from curate.pipelines.events import Begun, Event, Notice, Report, SourceDone, WorkerDied
+from curate.pipelines.work import Split, Task, TaskQueue, Work
 from curate.standard_input import detach
-from pipelines.engine.cluster import connected
-from pipelines.engine.memory import guard_memory
-from pipelines.events import Begun, Event, Notice, Report, SourceDone, WorkerDied
-from pipelines.work import Split, Task, TaskQueue, Work
 
 POLL_S = 0.25
 HEAD_POLL_S, HEAD_LOST_S = 5.0, 30.0  # a head that is started again keeps its jobs; Ray itself ends a process after 60 s without one

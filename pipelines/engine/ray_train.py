@@ -29,10 +29,10 @@ from curate.config import Config, weights_folders
 from curate.errors import ConfigError, CurateError
 from curate.manifest import files
 from curate.manifest.lock import locked
+from curate.pipelines.engine.cluster import connected
+from curate.pipelines.finetune import FinetuneResult, check_device, train_here
 from curate.svd.settings import Finetune
 from curate.svd.state import TrainingError, checkpoints
-from pipelines.engine.cluster import connected
-from pipelines.finetune import FinetuneResult, check_device, train_here
 
 POLL_S = 0.25
 WAIT_S = 30.0  # before a person is told what is waited for

@@ -26,15 +26,15 @@ from curate.media.headers import read_headers
 from curate.media.parts import WHOLE, parts_of
 from curate.media.seek import Part
 from curate.models import Forward, Models, ModelSpec, Weight
+from curate.pipelines.clip_rows import ClipRows
+from curate.pipelines.rows import source_row
+from curate.pipelines.scoring import ScorerBatch
+from curate.pipelines.worker.channel import Channel, ChannelClosed, Message
+from curate.pipelines.worker.files import FileClient
+from curate.pipelines.working_area import counts_of, to_stream
 from curate.scan import Pass, ScanReport, scan, warm_up_s
 from curate.scorers import ScorerLike
 from curate.sources import Source
-from pipelines.clip_rows import ClipRows
-from pipelines.rows import source_row
-from pipelines.scoring import ScorerBatch
-from pipelines.worker.channel import Channel, ChannelClosed, Message
-from pipelines.worker.files import FileClient
-from pipelines.working_area import counts_of, to_stream
 
 ALIVE_S = 1.0  # between two signs of life while frames come
 PARENT_POLL_S = 5.0

@@ -28,9 +28,9 @@ from curate.errors import CurateError
 from curate.media.headers import Headers
 from curate.media.seek import Part
 from curate.models import Forward, Models, ModelSpec
-from pipelines.worker.channel import Channel, ChannelClosed, Message
-from pipelines.worker.files import FileServer
-from pipelines.working_area import Counts, Tables, from_stream
+from curate.pipelines.worker.channel import Channel, ChannelClosed, Message
+from curate.pipelines.worker.files import FileServer
+from curate.pipelines.working_area import Counts, Tables, from_stream
 
 POLL_S = 0.25
 STOPPED_S = 10.0
@@ -43,7 +43,10 @@ VARIABLES = (
 )
 PREFIXES = ("LC_", "OPENBLAS_", "MKL_", "OMP_", "KMP_")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[4]); from pipelines.worker.child import main; main(*map(int, sys.argv[1:4]))"
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[4]); "
+    "from curate.pipelines.worker.child import main; main(*map(int, sys.argv[1:4]))"
+)
 
 
 class ChildDied(Exception):

@@ -16,7 +16,7 @@ from curate.export.folder import OutFolder
 from curate.export.huggingface import Layout, metadata_table
 from curate.export.record import RENAMED
 from curate.kept import read_kept
-from pipelines.export import export
+from curate.pipelines.export import export
 
 datasets = pytest.importorskip("datasets")
 

@@ -19,7 +19,7 @@ from curate.export.folder import OutFolder
 from curate.export.latents import Layout, encoded, noised
 from curate.models import load_model, locate
 from curate.models.svd import encoder_weights, image_spec, vae_spec
-from pipelines.export import ExportResult, export
+from curate.pipelines.export import ExportResult, export
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")

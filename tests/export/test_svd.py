@@ -25,8 +25,8 @@ from curate.export.windowed import WindowReader, framed, parse_size
 from curate.kept import KeptClip, KeptClips, read_kept
 from curate.models import Models
 from curate.motion_bucket import MotionBuckets, fit_corpus
-from pipelines import footage
-from pipelines.export import ExportResult, export
+from curate.pipelines import footage
+from curate.pipelines.export import ExportResult, export
 
 SETTINGS = {"layout": "svd", "engine": "local", "num_frames": 5, "fps": 6.25, "sizes": ["128x64"], "windows": "all"}
 SOURCE_FPS = {"street.mp4": 25, "meadow.mp4": 24}

@@ -30,7 +30,7 @@ from curate.export.folder import OutFolder
 from curate.export.trainer import json_lines, one_line, toml_value
 from curate.kept import read_kept
 from curate.models import Models
-from pipelines.export import export
+from curate.pipelines.export import export
 
 FILM_FPS = {"street.mp4": 25, "meadow.mp4": 24}
 HARD = ['two "quoted" lines,\r\nan emoji 🐇 and a, comma', "\x1c a\x0btab\tand\u2028line \x85 ends\u3000", "back\\slash 'b'\n\n"]

@@ -29,7 +29,7 @@ from curate.export.record import RENAMED, record_table
 from curate.export.webdataset import Layout, pattern, write_tar
 from curate.kept import read_kept
 from curate.models import Models
-from pipelines.export import export
+from curate.pipelines.export import export
 
 HARD = 'two "quoted" lines,\nan emoji 🐇 and a, comma | a bar'
 

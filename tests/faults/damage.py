@@ -30,7 +30,7 @@ from faults.material import (
     write,
 )
 
-from pipelines import footage
+from curate.pipelines import footage
 
 AT_END = (("movflags", "0"),)
 FRAGMENTS = (("movflags", "frag_keyframe+empty_moov"),)

@@ -18,7 +18,7 @@ from faults.damage import MPEG
 from faults.material import box, boxes, encoded, film, made
 from faults.times import inserted
 
-from pipelines import footage
+from curate.pipelines import footage
 
 CANARY = (64, 48, 25)  # width, height, frames
 IN_OPEN, IN_NONBLOCK = 0x20, 0x800

@@ -17,7 +17,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from curate.media.encode import ordinary_schedule
-from pipelines import footage
+from curate.pipelines import footage
 
 FPS = 25
 FRAMES = 40

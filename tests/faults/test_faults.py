@@ -23,7 +23,7 @@ from curate.config import Decode, parse_config
 from curate.errors import SourceError
 from curate.media.decode import DecodedFrame
 from curate.media.open import open_reader
-from pipelines.curation import run
+from curate.pipelines.curation import run
 
 # Of pictures of a few points the detector takes some for black or faded, which no clip holds.
 FLAT = {"one_pixel.mkv", "one_pixel_420.mkv", "two_by_two.mp4"}

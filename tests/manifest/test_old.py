@@ -20,9 +20,9 @@ from curate.errors import ManifestError
 from curate.export.config import parse_export
 from curate.kept import read_kept
 from curate.manifest import Manifest
-from pipelines import curation
-from pipelines.engine import local
-from pipelines.export import export
+from curate.pipelines import curation
+from curate.pipelines.engine import local
+from curate.pipelines.export import export
 
 OLD = Path(__file__).parent / "old"
 # Of scorers, when it was made. That of the pass was 7.

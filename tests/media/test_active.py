@@ -16,8 +16,8 @@ from curate.media.color import ColorInfo
 from curate.media.geometry import Geometry
 from curate.media.held import HeldSamples, active_box
 from curate.media.picture import Picture
+from curate.pipelines import footage
 from curate.samples import Surround
-from pipelines import footage
 
 HEIGHT, WIDTH = 360, 640
 Clip = list[np.ndarray]

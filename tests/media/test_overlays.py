@@ -12,8 +12,8 @@ from curate.clip import NS_PER_S, Box
 from curate.media.logos import Group
 from curate.media.overlays import LOGO_STRENGTH, Overlay, examine, find_overlays
 from curate.media.standing import Watch
+from curate.pipelines import footage
 from curate.samples import Pair
-from pipelines import footage
 
 Frames = list[np.ndarray]
 WIDTH, HEIGHT, FPS = 320, 180, 25

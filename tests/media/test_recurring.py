@@ -7,7 +7,7 @@ from PIL import Image
 from curate.clip import Box
 from curate.media.overlays import LOGO_STRENGTH, WATERMARK_STRENGTH, examine
 from curate.media.recurring import MAX_PIXELS, Trace, Verdict, scenes, trace, verdicts
-from pipelines import footage
+from curate.pipelines import footage
 
 WIDTH, HEIGHT = 320, 180
 ACTIVE = Box(0, 60, 1280, 720)

@@ -19,11 +19,11 @@ from curate.config import load_config
 from curate.errors import ManifestError
 from curate.kept import read_kept
 from curate.manifest import Manifest
+from curate.pipelines.curation import run
+from curate.pipelines.worker.files import FileServer
 from curate.report.show import format_clip_or_source
 from curate.report.stats import format_stats
 from curate.report.status import format_status
-from pipelines.curation import run
-from pipelines.worker.files import FileServer
 
 CONFIG = """
 engine: local

@@ -20,13 +20,13 @@ from curate.errors import ConfigError, MissingWeightsError
 from curate.media.decode import DecodedFrame, PyAVReader
 from curate.media.write import as_written, write_mp4
 from curate.models import Models, resolve
+from curate.pipelines import footage
+from curate.pipelines.clip_fidelity import luma_flicker, sharpness_over_time, ssim, warp_error
+from curate.pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
+from curate.pipelines.curation import run
 from curate.scorers import aesthetic, motion, quality
 from curate.svd.generate_config import Job
 from curate.window_motion import WindowMotion
-from pipelines import footage
-from pipelines.clip_fidelity import luma_flicker, sharpness_over_time, ssim, warp_error
-from pipelines.clip_scores import SCORE_FIELDS, ClipScores, open_scores
-from pipelines.curation import run
 
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 320, 576, 14, 7.0
 DIAGONAL = float(np.hypot(WIDTH, HEIGHT))

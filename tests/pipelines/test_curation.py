@@ -18,7 +18,7 @@ from own_scorers import own_scorer
 from curate.config import load_config
 from curate.errors import ManifestError, MissingPackageError
 from curate.manifest import Manifest
-from pipelines.curation import retry, run
+from curate.pipelines.curation import retry, run
 
 CONFIG = """
 engine: local
@@ -145,7 +145,7 @@ def test_ray_writes_the_same_bytes_as_the_local_engine(configured, reference, wo
 def test_a_second_run_opens_no_video_and_changes_nothing(configured, reference, tmp_path, monkeypatch):
     shutil.copytree(reference, tmp_path / "out")
     before = digests(tmp_path / "out")
-    monkeypatch.setattr("pipelines.worker.decoder.Decoder.scan", lambda *_: pytest.fail("a video was opened"))
+    monkeypatch.setattr("curate.pipelines.worker.decoder.Decoder.scan", lambda *_: pytest.fail("a video was opened"))
     result = run(configured("out", "max_failed_fraction=0.5"))
     assert result.num_shards_done == 0
     assert digests(tmp_path / "out") == before

@@ -18,8 +18,8 @@ import pytest
 from curate.config import load_config
 from curate.errors import ManifestError
 from curate.manifest import Manifest
+from curate.pipelines.curation import run
 from curate.sources import retry
-from pipelines.curation import run
 
 CONFIG = """
 engine: local

@@ -20,17 +20,17 @@ from PIL import Image
 from curate.cli import main
 from curate.errors import ConfigError, CurateError, ManifestError, MissingWeightsError, SourceError
 from curate.motion_bucket import MotionBuckets
+from curate.pipelines import footage
+from curate.pipelines.evaluate import NUMBERS, Cube, Evaluation, _clips, _knobs, _looked_up, control, evaluate, fitted_map, publish
+from curate.pipelines.evaluate_clips import read_clip
+from curate.pipelines.evaluate_data import read_pictures
+from curate.pipelines.evaluate_page import describe
+from curate.pipelines.evaluate_stats import MOTION, SCORES, Bootstrap
+from curate.pipelines.generate import generate, read_runs
 from curate.svd.checkpoint import load_model
 from curate.svd.evaluate_config import load_evaluate
 from curate.svd.generate_config import load_generate
 from curate.svd.lora import add_lora, save_lora
-from pipelines import footage
-from pipelines.evaluate import NUMBERS, Cube, Evaluation, _clips, _knobs, _looked_up, control, evaluate, fitted_map, publish
-from pipelines.evaluate_clips import read_clip
-from pipelines.evaluate_data import read_pictures
-from pipelines.evaluate_page import describe
-from pipelines.evaluate_stats import MOTION, SCORES, Bootstrap
-from pipelines.generate import generate, read_runs
 
 TINY = ["size=64x64", "steps=1", "motion_bucket=0,120,250", "aesthetic=null", "resamples=200"]
 
@@ -206,7 +206,7 @@ def test_the_drawn_pictures_follow_from_the_seed_and_more_of_them_hold_the_fewer
 
 
 def test_held_out_sources_are_those_of_the_fine_tune(model, manifest, tmp_path):
-    from pipelines.finetune_data import _held_out, _rows
+    from curate.pipelines.finetune_data import _held_out, _rows
 
     words = {"data": str(manifest), "model": str(model), "out": "none", "validation": {"fraction": 0.5}, "seed": 1}
     finetune = svd_training.settings_of(**words)

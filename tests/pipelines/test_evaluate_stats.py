@@ -7,9 +7,9 @@ import pytest
 import scipy.stats
 
 from curate.motion_bucket import MotionBuckets
-from pipelines.evaluate import fitted_map
-from pipelines.evaluate_fvd import jackknife
-from pipelines.evaluate_stats import (
+from curate.pipelines.evaluate import fitted_map
+from curate.pipelines.evaluate_fvd import jackknife
+from curate.pipelines.evaluate_stats import (
     MIN_PICTURES,
     MOTION,
     SCORES,

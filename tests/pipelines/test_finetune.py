@@ -13,15 +13,15 @@ from curate.dataset import CuratedClips, Draw
 from curate.errors import ConfigError, ExportError, MissingWeightsError
 from curate.export.config import parse_export
 from curate.motion_bucket import MotionBuckets
+from curate.pipelines.export import export
+from curate.pipelines.finetune import FinetuneResult, finetune
+from curate.pipelines.finetune_data import read_data
 from curate.svd.checkpoint import load_model
 from curate.svd.data import encode
 from curate.svd.log import read_rows
 from curate.svd.lora import load_lora
 from curate.svd.settings import Finetune, parse_finetune
 from curate.svd.state import checkpoints
-from pipelines.export import export
-from pipelines.finetune import FinetuneResult, finetune
-from pipelines.finetune_data import read_data
 
 VALIDATION = {"fraction": 0.4, "every": 2, "max_clips": 2, "sigmas": 2}
 

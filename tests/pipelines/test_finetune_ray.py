@@ -18,12 +18,12 @@ from svd_training import DEFAULTS, films_manifest
 
 from curate.errors import ConfigError
 from curate.manifest.lock import LOCK_NAME, locked
+from curate.pipelines.engine import ray_train
+from curate.pipelines.finetune import finetune
 from curate.svd.checkpoint import load_model
 from curate.svd.log import read_rows
 from curate.svd.settings import Finetune, parse_finetune
 from curate.svd.state import TrainingError
-from pipelines.engine import ray_train
-from pipelines.finetune import finetune
 
 VALIDATION = {"fraction": 0.4, "every": 4, "max_clips": 2, "sigmas": 2}
 

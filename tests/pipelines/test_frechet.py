@@ -9,7 +9,7 @@ import torch
 
 from curate.errors import MissingWeightsError
 from curate.models import WrongWeightsError, sha256_file
-from pipelines.frechet import (
+from curate.pipelines.frechet import (
     TRUST,
     VideoFeatures,
     VideoNetwork,

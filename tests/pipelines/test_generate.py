@@ -19,15 +19,15 @@ from curate.clip import Box
 from curate.errors import ConfigError, MissingWeightsError, SourceError
 from curate.models import WrongWeightsError, sha256_file
 from curate.motion_bucket import fit_corpus
+from curate.pipelines import footage
+from curate.pipelines.clip_scores import SCORE_FIELDS, ClipScores
+from curate.pipelines.generate import RUN_SCHEMA, describe, generate, read_runs
+from curate.pipelines.stills import find_stills, fitted, read_still
 from curate.svd.checkpoint import load_model
 from curate.svd.generate_config import generate_schema, load_generate
 from curate.svd.knobs import CHECKPOINTS, PRESETS, Knobs, guess_checkpoint, resolve
 from curate.svd.lora import add_lora, save_lora
 from curate.svd.output import SOURCE_TYPE, XMP_UUID, OutputError, SheetRow, picked, read_settings, write_clip, write_sheet
-from pipelines import footage
-from pipelines.clip_scores import SCORE_FIELDS, ClipScores
-from pipelines.generate import RUN_SCHEMA, describe, generate, read_runs
-from pipelines.stills import find_stills, fitted, read_still
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["size=64x64", "steps=1", "aesthetic=null"]

@@ -9,9 +9,9 @@ import fsspec
 import pytest
 
 from curate.config import load_config
+from curate.pipelines.curation import run
 from curate.sources import ListingNotes, listing
 from curate.sources.storage import identities
-from pipelines.curation import run
 
 CONFIG = """
 engine: local

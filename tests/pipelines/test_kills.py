@@ -31,7 +31,7 @@ from pathlib import Path
 import cv2, av, pandas, scenedetect, pyarrow.parquet  # before the fork
 from curate.config import load_config
 from curate.manifest import Manifest
-from pipelines import curation
+from curate.pipelines import curation
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 WORDS = [f"input={folder / 'videos'}", "workers=1"]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from curate.config import load_config
-from pipelines.curation import retry, run
+from curate.pipelines.curation import retry, run
 
 CONFIG = """
 engine: ray

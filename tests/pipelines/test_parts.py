@@ -14,8 +14,8 @@ import pytest
 from curate.config import parse_config
 from curate.errors import ScorerError
 from curate.manifest import Manifest
-from pipelines.curation import RunResult, retry, run
-from pipelines.worker.decoder import Decoder
+from curate.pipelines.curation import RunResult, retry, run
+from curate.pipelines.worker.decoder import Decoder
 
 PART_S, LENGTH_S = 31.0, 100.0
 # A user's own scorer: ends its process inside the third part of the film.

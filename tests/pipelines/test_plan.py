@@ -12,11 +12,11 @@ import pytest
 from curate.cli import main
 from curate.config import Limits, load_config
 from curate.media.headers import Headers, read_headers
+from curate.pipelines import plan as planning
+from curate.pipelines.estimate import Range, draw, scaled, total
+from curate.pipelines.plan import Pilot, Predicted, estimate, plan, predicted
+from curate.pipelines.worker.decoder import ChildDied, Decoder
 from curate.sources import Source
-from pipelines import plan as planning
-from pipelines.estimate import Range, draw, scaled, total
-from pipelines.plan import Pilot, Predicted, estimate, plan, predicted
-from pipelines.worker.decoder import ChildDied, Decoder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SETS = json.loads((BENCHMARKS / "plan_sets.json").read_text())

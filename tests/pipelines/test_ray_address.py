@@ -17,7 +17,7 @@ from terminal import Terminal
 from test_terminal import CONFIG, CURATE, WAITING, environment
 
 from curate.errors import ConfigError
-from pipelines.engine import cluster
+from curate.pipelines.engine import cluster
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_each_command_names_the_cluster_that_is_not_there(tmp_path: Path, skvide
 
 SCRIPT = """
 import sys
-import pipelines.engine.ray as engine
+import curate.pipelines.engine.ray as engine
 from curate.cli import main
 engine.SILENT_S = 12.0
 sys.exit(main(sys.argv[1:]))

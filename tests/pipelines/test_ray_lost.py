@@ -16,7 +16,7 @@ from curate.manifest import Manifest
 
 SCRIPT = """
 import sys
-import pipelines.engine.ray as engine
+import curate.pipelines.engine.ray as engine
 from curate.cli import main
 engine.HEAD_POLL_S, engine.HEAD_LOST_S = 0.5, 3.0
 sys.exit(main(sys.argv[1:]))

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from curate.config import load_config
-from pipelines import curation
-from pipelines.curation import retry, run
+from curate.pipelines import curation
+from curate.pipelines.curation import retry, run
 
 CONFIG = """
 engine: local

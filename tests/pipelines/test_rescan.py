@@ -19,9 +19,9 @@ from curate.decide.decide import published_summary, redecide
 from curate.errors import ManifestError
 from curate.kept import read_kept
 from curate.manifest import Manifest
+from curate.pipelines import curation
+from curate.pipelines.curation import RunResult, retry, run
 from curate.report.summary import duration
-from pipelines import curation
-from pipelines.curation import RunResult, retry, run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

@@ -11,9 +11,9 @@ import pytest
 from curate.clip import Box, Span
 from curate.errors import ScorerError
 from curate.models import Models
+from curate.pipelines.scoring import ScorerBatch
 from curate.samples import ClipSamples, SourceFacts, Track, Wants
 from curate.scorers import ACROSS, MAX_ACROSS_BYTES, SETTLED_TOGETHER, Column, Score
-from pipelines.scoring import ScorerBatch
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from curate.config import parse_config
-from pipelines import footage
-from pipelines.curation import RunResult, run
+from curate.pipelines import footage
+from curate.pipelines.curation import RunResult, run
 
 PHOTOGRAPHS = ("coffee.png", "astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
 WIDTH, HEIGHT, FPS = 320, 180, 12

@@ -13,7 +13,7 @@ from curate.config import load_config
 from curate.decide.decide import redecide
 from curate.errors import ConfigError
 from curate.manifest import Manifest
-from pipelines.curation import run
+from curate.pipelines.curation import run
 
 CONFIG = {
     "shard_sources": 2,

@@ -8,8 +8,8 @@ import pytest
 from curate.config import load_config
 from curate.errors import ConfigError
 from curate.manifest import Manifest
+from curate.pipelines.curation import retry, run
 from curate.report.status import format_status
-from pipelines.curation import retry, run
 
 CONFIG = """
 engine: local

@@ -23,14 +23,14 @@ from curate.config import load_config
 from curate.errors import CurateError, ScorerError, SourceError
 from curate.media.seek import Part
 from curate.models import Models
+from curate.pipelines.curation import RunResult, run
+from curate.pipelines.engine import local
+from curate.pipelines.tasks import ShardTask, SourceTask
+from curate.pipelines.work import BUNDLE_S, Split, TaskQueue
+from curate.pipelines.worker.channel import Channel, ChannelClosed
+from curate.pipelines.worker.decoder import Decoder, environment
+from curate.pipelines.worker.files import FileClient, FileServer
 from curate.sources import Source
-from pipelines.curation import RunResult, run
-from pipelines.engine import local
-from pipelines.tasks import ShardTask, SourceTask
-from pipelines.work import BUNDLE_S, Split, TaskQueue
-from pipelines.worker.channel import Channel, ChannelClosed
-from pipelines.worker.decoder import Decoder, environment
-from pipelines.worker.files import FileClient, FileServer
 
 CONFIG = """
 shard_sources: 4

@@ -12,13 +12,13 @@ import pytest
 from curate.clip import Box, Span
 from curate.media.color import ColorInfo, luma8
 from curate.models import Models
+from curate.pipelines import footage
 from curate.samples import ClipSamples, SourceFacts, Track
 from curate.scorers import check_rows
 from curate.scorers._detail import true_share
 from curate.scorers._fields import comb_share
 from curate.scorers._lost_blocks import block_share
 from curate.scorers.damage import Scorer, green_share
-from pipelines import footage
 
 Pictures = list[np.ndarray]
 

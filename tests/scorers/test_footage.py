@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from curate.clip import NS_PER_S, Span
 from curate.config import Clips, Decode, Sampling
 from curate.models import Models
+from curate.pipelines import footage
 from curate.scan import Pass, ScanReport, scan
 from curate.scorers import check_rows
 from curate.scorers._drawn import bar_share, line_length, tone_share
 from curate.scorers.footage import Scorer
 from curate.shots.params import Shots
 from curate.sources import Source
-from pipelines import footage
 
 Pictures = list[np.ndarray]
 WORDS = ("save", "the", "file", "and", "open", "a", "table", "of", "results", "for", "every", "frame", "that", "was", "read", "from")

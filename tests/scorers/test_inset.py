@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from curate.clip import Box, Span
+from curate.pipelines import footage
 from curate.samples import ClipSamples, MotionFrames, SourceFacts, Track
 from curate.scorers import check_rows
 from curate.scorers._inset import INSET_COLUMNS, INSET_STRENGTH, find_inset, inset_row
-from pipelines import footage
 
 HEIGHT, WIDTH = 360, 640
 Clip = list[np.ndarray]

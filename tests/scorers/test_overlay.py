@@ -12,13 +12,13 @@ from curate.clip import Span
 from curate.config import Clips, Decode, Sampling
 from curate.media.recurring import Verdict
 from curate.models import Models
+from curate.pipelines import footage
 from curate.samples import ClipSamples
 from curate.scan import Pass, ScanReport, scan
 from curate.scorers import check_rows
 from curate.scorers.overlay import Scorer
 from curate.shots.params import Shots
 from curate.sources import Source
-from pipelines import footage
 
 Frames = list[np.ndarray]
 SIZE = (640, 360)

@@ -18,13 +18,13 @@ from curate.clip import Span
 from curate.config import Clips, Decode, Sampling
 from curate.media.provenance import MAX_XMP_BYTES, Provenance, parse_xmp, provenance, read_provenance
 from curate.models import Models
+from curate.pipelines import footage
 from curate.scan import Pass, ScanReport, scan
 from curate.scorers import check_rows
 from curate.scorers.provenance import Scorer
 from curate.shots.params import Shots
 from curate.sources import Source
 from curate.svd.output import SOURCE_TYPE, write_clip, xmp_packet
-from pipelines import footage
 
 XMP_UUID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"

@@ -12,10 +12,10 @@ import pytest
 from curate.clip import Box, Span
 from curate.media.color import ColorInfo, luma8
 from curate.models import Models
+from curate.pipelines import footage
 from curate.samples import ClipSamples, SourceFacts, Track
 from curate.scorers import check_rows
 from curate.scorers.quality import Scorer, blockiness, sharpness
-from pipelines import footage
 
 Frames = list[np.ndarray]
 

@@ -15,10 +15,10 @@ from curate.clip import NS_PER_S, Box, Span
 from curate.media.color import ColorInfo, luma8
 from curate.media.track import FrameTrack
 from curate.models import Models
+from curate.pipelines import footage
 from curate.samples import ClipSamples, MotionFrames, SourceFacts, Track
 from curate.scorers import check_rows
 from curate.scorers.synthetic import Scorer
-from pipelines import footage
 
 Frames = list[np.ndarray]
 FPS = 25

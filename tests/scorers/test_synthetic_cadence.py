@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from synthetic_clips import Pictures, encoded, scanned, score
 
+from curate.pipelines import footage
 from curate.samples import SourceFacts
 from curate.scorers._cadence import pulldown_share, structure_energy
-from pipelines import footage
 
 SIZE = (320, 180)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from synthetic_clips import Pictures, encoded, scanned, score
 
+from curate.pipelines import footage
 from curate.scorers._loops import distances
-from pipelines import footage
 
 SIZE = (320, 180)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from synthetic_clips import Pictures, camera_over, encoded, flags, photograph, scanned, score
 
+from curate.pipelines import footage
+from curate.pipelines.footage import Join
 from curate.scorers._ken_burns import _run, _Step
 from curate.scorers._still import held_change, still_change
-from pipelines import footage
-from pipelines.footage import Join
 
 SIZE = (320, 180)
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png")

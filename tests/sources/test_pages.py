@@ -12,9 +12,9 @@ import fsspec
 import numpy as np
 import pytest
 
+from curate.pipelines.progress import ListingProgress
 from curate.sources import ListingNotes, Source, SourceTable, list_sources, listing
 from curate.sources.pages import pages
-from pipelines.progress import ListingProgress
 
 NUM_OBJECTS = 12_500
 
@@ -151,7 +151,7 @@ def test_a_local_folder_tells_its_progress_too(tmp_path: Path) -> None:
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipelines.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("curate.pipelines.progress.time.monotonic", lambda: now[0])
     out = io.StringIO()
     with ListingProgress(out) as progress:
         notes = ListingNotes(watch=progress)
@@ -164,7 +164,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_screen(monkeypatch: p
 def test_on_a_screen_the_line_is_redrawn_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(out, "isatty", lambda: True)
-    monkeypatch.setattr("pipelines.progress.LISTING_REDRAW_S", 0.0)
+    monkeypatch.setattr("curate.pipelines.progress.LISTING_REDRAW_S", 0.0)
     with ListingProgress(out) as progress:
         notes = ListingNotes(watch=progress)
         notes.saw(1000, 990)
