@@ -34,7 +34,7 @@ EXAMPLES = {
     ),
     "status": ("curate status /manifests/my-set",),
     "verify": ("curate verify /manifests/my-set",),
-    "retry": ("curate retry /manifests/my-set --reason SourceError",),
+    "retry": ("curate retry /manifests/my-set --reason NotMedia",),
     "stats": ("curate stats /manifests/my-set motion_speed text_area_max",),
     "show": ("curate show /manifests/my-set film.mp4",),
     "export": (

@@ -66,7 +66,8 @@ def shipped() -> dict[str, Path]:
 
 def located(path: str | Path) -> Path:
     """Returns the file at a path, or the shipped configuration of that name; a file that is called so goes first."""
-    return Path(path) if Path(path).exists() else shipped().get(str(path), Path(path))
+    given = Path(path)
+    return shipped().get(str(path), given) if given.is_dir() or not given.exists() else given
 
 
 def read_yaml(path: str | Path | None) -> ConfigText:

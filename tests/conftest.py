@@ -28,6 +28,12 @@ def ordinary_processes() -> Iterator[None]:
     ordinary_schedule()
 
 
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that do not say how many workers they want have one, as two test processes share the cores. Its bytes are those of any."""
+    monkeypatch.setattr("curate.pipelines.curation.num_cores", lambda: 1)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of shared real media and weights: $CURATE_SHARED, or ../shared/data beside the checkout."""
