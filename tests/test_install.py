@@ -22,12 +22,12 @@ def test_every_configuration_of_the_checkout_is_found_by_name_and_by_path():
     assert load_config("lvd") == load_config(ROOT / "configs" / "lvd.yaml")
 
 
-def test_a_file_or_folder_of_that_name_goes_first(tmp_path, monkeypatch):
+def test_a_file_of_that_name_goes_first_and_a_folder_does_not_hide_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lvd").write_text("seed: 7\n")
     assert load_config("lvd").seed == 7
     (tmp_path / "demo").mkdir()
-    assert located("demo") == Path("demo")
+    assert located("demo") == shipped()["demo"], "as `make demo` leaves one in the checkout"
 
 
 def test_a_name_that_is_not_there_lists_those_that_are(capsys):
