@@ -165,3 +165,23 @@ def test_a_child_that_is_stopped_is_named_and_the_run_goes_on(folder: Path, monk
         seen = terminal.until(r"code=(\d+)\r\n")
     assert "code=0" in seen and "stopped by a signal" in seen, seen
     assert pd.read_parquet(folder / "out" / "sources")["status"].eq("ok").all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("has_ffmpeg", [True, False])
+def test_no_program_that_a_fine_tune_starts_has_the_terminal(folder: Path, engine: str, has_ffmpeg: bool) -> None:
+    from svd_builders import tiny_model
+
+    tiny_model(folder / "tiny")
+    (folder / "config.yaml").write_text(CONFIG.replace("{quality: {}}", "{quality: {}, motion: {}}"))
+    path, log = stand_in(folder) if has_ffmpeg else (without_ffmpeg(folder), folder / "ffmpeg.log")
+    small = "device=cpu precision=fp32 windows.num_frames=4 windows.sizes=[64x64] windows.workers=0 steps=1 validation.fraction=0"
+    words = f"data=out model=tiny out=tuned {small} optimizer.warmup_steps=0 batch_size=1 engine={engine}"
+    with Terminal(folder, environment(**path)) as terminal:
+        assert terminal.run(command(folder))[0] == 0
+        log.unlink(missing_ok=True)
+        code, seen = terminal.run(f"{CURATE} svd finetune svd_lora {words}", 240)
+    assert code == 0, seen[-3000:]
+    assert list((folder / "tuned").rglob("*.safetensors"))
+    assert not log.exists() or set(log.read_text().splitlines()) == {"no tty"}
