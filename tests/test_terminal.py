@@ -136,7 +136,8 @@ def test_ctrl_c_ends_the_run_and_all_that_it_started(folder: Path, monkeypatch: 
     assert code == 0, seen
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
 def test_ctrl_z_and_fg_leave_the_run_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
     held = waiting(folder, monkeypatch, f"ctrl_z_{engine}")
     with Terminal(folder, environment(folder)) as terminal:

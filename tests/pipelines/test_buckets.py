@@ -90,6 +90,7 @@ def test_sources_in_a_bucket_give_the_clips_of_a_local_disk(tmp_path: Path, vide
     assert sources["etag"].notna().all() and sources.loc["bikes.mp4", "source_url"] == f"{bucket}/videos/bikes.mp4"
 
 
+@pytest.mark.slow
 def test_what_reads_manifests_reads_them_in_a_bucket(tmp_path: Path, videos: Path, bucket: str) -> None:
     go(tmp_path, videos, f"{bucket}/out")
     go(tmp_path, videos, str(tmp_path / "local"))

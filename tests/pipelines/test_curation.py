@@ -180,6 +180,7 @@ def test_a_killed_run_goes_on_where_it_was(reference, videos, tmp_path):
     assert digests(tmp_path / "out") == digests(reference)
 
 
+@pytest.mark.slow
 def test_interrupt_exits_130_and_names_the_way_on(videos, tmp_path, monkeypatch):
     own_scorer(tmp_path, monkeypatch, "endless", ENDLESS)
     (tmp_path / "config.yaml").write_text(CONFIG.replace("scorers: {motion: {},", "scorers: {own_endless.endless: {}, motion: {},"))

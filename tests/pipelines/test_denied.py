@@ -139,7 +139,12 @@ def holds_up(folder: Path, front: Front, bucket: str, first: int, answer: tuple[
 @pytest.mark.parametrize(
     ("first", "answer", "what"),
     [
-        (5, DENIED, "AccessDenied: made up; check that these credentials may list, read, write and delete there"),
+        pytest.param(
+            5,
+            DENIED,
+            "AccessDenied: made up; check that these credentials may list, read, write and delete there",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(9, FULL, r"XMinioStorageFull\).*there is no room left, or the quota is used up: make room", marks=pytest.mark.slow),
         pytest.param(7, DOWN, r"ServiceUnavailable.*check the network and the storage's state", marks=pytest.mark.slow),
     ],

@@ -195,6 +195,7 @@ def test_a_run_that_is_killed_between_parts_goes_on_with_the_parts_it_has(refere
     assert digests(tmp_path / "out") == digests(reference)
 
 
+@pytest.mark.slow
 def test_parts_made_with_other_settings_do_not_count(reference, videos, tmp_path, monkeypatch):
     scan, scanned = Decoder.scan, []
 
@@ -247,6 +248,7 @@ def test_damage_in_one_part_leaves_the_others_as_they_are(reference, videos, tmp
     assert (found["is_after_fault"] == (found["start_ns"] >= row["fault_ns"])).all()
 
 
+@pytest.mark.slow
 def test_a_film_that_breaks_off_says_so_as_the_whole_scan_does(videos, tmp_path):
     (tmp_path / "videos").mkdir()
     whole_film = remuxed(videos / "film.mp4", tmp_path / "film.mkv")

@@ -113,6 +113,7 @@ def test_engines_and_a_model_added_later_agree(go: Go, tmp_path: Path) -> None:
         assert (tmp_path / "later" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_changing_what_is_skipped_redoes_the_models_and_nothing_else(go: Go, tmp_path: Path) -> None:
     go("out", skip=["slow"])
     shard = Manifest.open(tmp_path / "out").shard(0).folder

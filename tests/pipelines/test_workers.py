@@ -142,9 +142,9 @@ def _after(folder: Path, package: Path) -> list[Path]:
     ("what", "why"),
     [
         ("os.kill(os.getpid(), 11)", "SIGSEGV"),
-        ("os._exit(3)", "exit code 3"),
-        ("held = [bytearray(50_000_000) for _ in range(100)]", "GB of memory, more than limits.worker_gb=1.5"),
-        ("import ctypes; ctypes.PyDLL(None).sleep(60)", "stalled: no frame for 5 s"),
+        pytest.param("os._exit(3)", "exit code 3", marks=pytest.mark.slow),
+        pytest.param("held = [bytearray(50_000_000) for _ in range(100)]", "GB of memory, more than limits", marks=pytest.mark.slow),
+        pytest.param("import ctypes; ctypes.PyDLL(None).sleep(60)", "stalled: no frame for 5 s", marks=pytest.mark.slow),
     ],
 )
 def test_a_death_costs_its_source_and_no_run_of_the_local_engine(folder: Path, monkeypatch, capfd, what: str, why: str) -> None:

@@ -191,6 +191,7 @@ def test_the_ring_holds_what_is_asked_for_and_forgets_the_rest():
     assert levels.tolist() == [40, 40, *range(40, 100, 2), 98, 98, 98]
 
 
+@pytest.mark.slow
 def test_what_it_holds_does_not_grow_with_the_source(footage, monkeypatch):
     monkeypatch.setattr(verify, "predicted", lambda model, frames: (np.zeros(len(frames) - 50),) * 2)
     _, frames = footage("bikes")
