@@ -108,6 +108,10 @@ class CurationWorker:
 
     def _commit(self, task: ShardTask, report: Report) -> None:
         area = self._area(task)
+        if area.lacking(task.source_tasks()) and self._is_committed(task):
+            area.remove()  # as a worker that died had begun to
+            report(ShardDone(task.name))
+            return
         found = concatenated([area.read(one)[0] for one in task.source_tasks()]).conformed(self._work.scorers)
         if task.only is None:
             fingerprints = {name: self._work.scorer_fingerprints[name] for name in found.scorers}
@@ -117,6 +121,14 @@ class CurationWorker:
             self._add_scorers(task, found)
         area.remove()
         report(ShardDone(task.name))
+
+    def _is_committed(self, task: ShardTask) -> bool:
+        marks = self._manifest.shard(task.shard_id).marks()
+        if marks is None or marks.pass_fingerprint != self._work.pass_fingerprint:
+            return False
+        identities = tuple((one.key, one.size_bytes, one.etag, one.mtime_ns) for one in task.sources)
+        wanted = {name: self._work.scorer_fingerprints[name] for name in self._names(task)}
+        return marks.identities == identities and wanted.items() <= marks.scorers.items()
 
     def _add_scorers(self, task: ShardTask, found: Tables) -> None:
         ids = self._manifest.shard(task.shard_id).read_keys()["clip_id"]

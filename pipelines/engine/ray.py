@@ -294,7 +294,7 @@ class _Run:
         """Put what a dead worker had not done back, without the source it died on once that one has had its attempts."""
         tasks, at = list(hand.tasks), hand.at
         out_of_memory = "out of memory" if isinstance(error, OutOfMemoryError) else None
-        reason = hand.last_words or out_of_memory or "the worker died (killed, or a crash in a model)"
+        reason = hand.last_words or out_of_memory or "the worker process died (killed, or a crash in a decoder or a model)"
         if at is None:
             self._deaths[tasks[0].name, ""] += 1
             if self._deaths[tasks[0].name, ""] >= self._settings.max_attempts:
