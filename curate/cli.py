@@ -231,7 +231,8 @@ def _ended(result: Any, output: str) -> int:
     """Prints a `RunResult`; its failures decide the exit code."""
     from curate.report.summary import Effort, format_summary
 
-    effort = Effort(result.seconds, sum(one.num_clips for one in result.sources), sum(one.decoded_s for one in result.sources))
+    own = [one for one in result.sources if not one.is_earlier]
+    effort = Effort(result.seconds, sum(one.num_clips for one in own), sum(one.decoded_s for one in own))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     print(format_summary(result.summary, output, effort), flush=True)

@@ -197,6 +197,8 @@ def _run(config: Config, lists: bool, agree: Agree, first: Callable[[Manifest], 
 
 
 def _prepare(config: Config) -> _Prepared:
+    if config.ray_address and config.engine != "ray":
+        raise ConfigError(f"ray_address={config.ray_address} is for the ray engine: add engine=ray, or ray_address=null to run here")
     if config.engine == "ray" and config.device == "cuda" and not config.model_actors:
         raise ConfigError("device=cuda on the ray engine needs model_actors=1 or more: one process for each GPU that holds the models")
     require(package_needs(config))

@@ -25,7 +25,7 @@ from curate.pipelines.rows import source_row
 from curate.pipelines.tasks import PartTask, ShardTask, SourceTask, Task
 from curate.pipelines.work import Split
 from curate.pipelines.worker.child import Order, Setup
-from curate.pipelines.worker.decoder import Advanced, ChildDied, Decoder, Scanned
+from curate.pipelines.worker.decoder import NO_ANSWER, Advanced, ChildDied, Decoder, Scanned
 from curate.pipelines.working_area import Counts, Tables, WorkingArea, concatenated, counts_of, joined
 from curate.scan import Pass, ScanReport
 from curate.scorers import ScorerLike
@@ -103,7 +103,7 @@ class CurationWorker:
         for one in tasks:
             if one not in lacking:
                 found, _ = area.read(one)
-                report(_done(one.source, found, 0.0))
+                report(replace(_done(one.source, found, 0.0), is_earlier=True))
         return Split(lacking, replace(task, commits=True))
 
     def _commit(self, task: ShardTask, report: Report) -> None:
@@ -227,7 +227,7 @@ class CurationWorker:
         try:
             conformed = found.conformed(self._work.scorers)
         except ManifestError as error:
-            raise ChildDied(f"the worker process gave an answer that is none ({error})") from error
+            raise ChildDied(f"{NO_ANSWER} ({error})") from error
         keys = {*conformed.sources["source_key"].to_pylist(), *conformed.clips["source_key"].to_pylist()}
         if keys != {source.key} or len(conformed.sources) != 1:
             raise ChildDied(f"the worker process gave rows of other sources ({', '.join(sorted(map(str, keys)))})")

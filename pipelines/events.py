@@ -16,7 +16,8 @@ class Begun:
 class SourceDone:
     """One source has been scanned. `status` is ok, damaged, failed or quarantined; `message` says why it is not ok.
 
-    `seconds` is processor time spent on it, the forward passes of models that ran in the worker included.
+    `seconds` is processor time spent on it, the forward passes of models that ran in the worker included. `is_earlier`: another run,
+    which was stopped, had done it.
     """
 
     key: str
@@ -26,6 +27,7 @@ class SourceDone:
     decoded_s: float
     num_clips: int
     seconds: float
+    is_earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)

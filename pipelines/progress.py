@@ -25,7 +25,8 @@ class Progress:
         self._num_sources, self._all_clips = num_sources, num_clips
         self._total = num_clips or num_bytes
         self._done_sources = self._done = self._num_clips = 0
-        self._decoded_s = 0.0
+        self._decoded_s = self._earlier_s = 0.0
+        self._earlier = self._earlier_clips = 0  # of what a run before had done: bytes, clips
         self._start = self._last_line = time.monotonic()
         self._bar: _Bar | None = None
         self._passed: dict[str, dict[int, tuple[int, int, float]]] = {}  # by source and part: bytes, clips, seconds
@@ -51,6 +52,9 @@ class Progress:
                 self._done_sources += 1
                 message = None if event.status == "ok" else f"{event.status:<12}  {event.key}: {event.message}"
                 passed = _sum(self._passed.pop(event.key, {}).values())
+                if event.is_earlier:  # done, and no work of this run's
+                    self._earlier, self._earlier_clips = self._earlier + event.size_bytes, self._earlier_clips + event.num_clips
+                    self._earlier_s += event.decoded_s
                 self._step(event.size_bytes - passed[0], event.num_clips - passed[1], event.decoded_s - passed[2], message)
             case Advanced():
                 parts = self._passed.setdefault(event.key, {})
@@ -74,7 +78,7 @@ class Progress:
         if message:
             self._line(message)
         if self._bar:
-            self._bar.update(self._done, self._text())
+            self._bar.update(self._done, self._text() + self._left())
         elif time.monotonic() - self._last_line > QUIET_S:
             self._last_line = time.monotonic()
             self._line(self._text() + self._left())
@@ -84,13 +88,15 @@ class Progress:
         done = f"{self._done_sources}/{self._num_sources} sources  {self._num_clips} clips"
         if self._all_clips:
             done = f"{self._num_clips}/{self._all_clips} clips"
-        return f"{done}  {self._num_clips / elapsed:.1f} clips/s  {self._decoded_s / elapsed:.1f} s of video/s"
+        clips, decoded_s = self._num_clips - self._earlier_clips, self._decoded_s - self._earlier_s
+        return f"{done}  {clips / elapsed:.1f} clips/s  {decoded_s / elapsed:.1f} s of video/s"
 
     def _left(self) -> str:
-        if not self._done:
+        own = self._done - self._earlier
+        if own <= 0:
             return ""
-        left_s = (time.monotonic() - self._start) * (self._total / self._done - 1)
-        return f"  about {max(0.0, left_s):.0f} s left"
+        left_s = max(0.0, (time.monotonic() - self._start) * (self._total - self._done) / own)
+        return f"  about {left_s:.0f} s left" if left_s < 120 else f"  about {left_s / 60:.0f} min left"
 
     def _line(self, text: str) -> None:
         if self._bar:
@@ -143,10 +149,10 @@ class _Bar:
 
     def __init__(self, total: int, stream: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
         self._rich = RichProgress(*columns, console=Console(file=stream), transient=True)
         self._task = self._rich.add_task("starting", total=total)
         self._rich.start()

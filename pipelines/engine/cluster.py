@@ -20,6 +20,7 @@ from curate.errors import ConfigError
 from curate.standard_input import detached
 
 CONNECT_S, JOIN_S = 5.0, 25.0
+TOKEN = "a cluster answers, and wants Ray's token: set RAY_AUTH_MODE=token, with the token of its machine in ~/.ray/auth_token"
 JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
 
 
@@ -64,6 +65,9 @@ def _check_cluster(address: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise _refused(address, f"what answers there is no Ray cluster, or one too slow to join in {JOIN_S:.0f} s") from error
     if done.returncode:
+        said = done.stderr + done.stdout
+        if "AuthToken" in said or "uthentication token" in said:
+            raise _refused(address, f"{TOKEN} ({_last_line(done.stderr)})")
         raise _refused(address, _last_line(done.stderr))
 
 

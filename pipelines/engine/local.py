@@ -3,6 +3,7 @@
 Whatever another engine writes is compared with what this one writes with one worker.
 """
 
+import contextlib
 import threading
 from collections.abc import Sequence
 
@@ -16,18 +17,28 @@ def run(tasks: Sequence[Task], work: Work, report: Report, workers: int = 1) -> 
     if workers == 1:
         crew.work()
         return
-    threads = [threading.Thread(target=crew.work, name=f"worker {number}", daemon=True) for number in range(workers)]
+    ends = [threading.Event() for _ in range(workers)]
+    threads = [threading.Thread(target=_until_end, args=(crew, end), name="worker", daemon=True) for end in ends]
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.1)  # so that Ctrl-C is heard
+        for end in ends:
+            end.wait()
     finally:
         crew.stop()
-        for thread in threads:
-            thread.join()
+        # A join that Ctrl-C interrupts takes a living thread for ended (Python 3.11), so events are waited for.
+        for thread, end in zip(threads, ends, strict=True):
+            while thread.ident is not None and not end.is_set():
+                with contextlib.suppress(KeyboardInterrupt):
+                    end.wait()
     crew.raise_first()
+
+
+def _until_end(crew: "_Crew", end: threading.Event) -> None:
+    try:
+        crew.work()
+    finally:
+        end.set()
 
 
 class _Crew:

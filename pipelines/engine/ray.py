@@ -311,9 +311,11 @@ class _Run:
 
     def _drain(self) -> None:
         try:
-            letters = ray.get(self._inbox.take.remote())
+            letters = ray.get(self._inbox.take.remote(), timeout=SILENT_S)
         except RayActorError as error:
             raise _lost("its processes on this machine are gone") from error
+        except GetTimeoutError as error:
+            raise _lost(f"its mailbox on this machine has not answered for {SILENT_S:.0f} s (is a process of Ray stopped?)") from error
         for number, letter in letters:
             hand = self._hands[number]
             hand.heard_s = time.monotonic()

@@ -34,7 +34,7 @@ from curate.pipelines.working_area import Counts, Tables, from_stream
 
 POLL_S = 0.25
 STOPPED_S = 10.0
-START_S = 120.0  # importing, on a busy machine
+DIES_S = 2.0  # from the end of its channel to its own
 MAX_SAID_BYTES = 1 << 20  # of what a child prints
 # What a child may know of the environment: nothing that could be a secret.
 VARIABLES = (
@@ -47,6 +47,9 @@ BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[4]); "
     "from curate.pipelines.worker.child import main; main(*map(int, sys.argv[1:4]))"
 )
+
+
+NO_ANSWER = "the worker process gave an answer that is none"
 
 
 class ChildDied(Exception):
@@ -106,8 +109,8 @@ class Decoder:
             child.files.allow(url)
             child.channel.send_object(kind, content)
             message = self._answered(child, advanced)
-        except ChannelClosed:
-            raise ChildDied(self._end(None)) from None
+        except ChannelClosed as error:
+            raise ChildDied(self._end_by_itself(error)) from None
         except BaseException:
             self.close()
             raise
@@ -126,10 +129,16 @@ class Decoder:
         if self._child is not None:
             self._end("closed")
 
-    def _end(self, why: str | None) -> str:
+    def _end(self, why: str) -> str:
         child, self._child = self._child, None
         assert child is not None
         return child.end(why)
+
+    def _end_by_itself(self, error: ChannelClosed) -> str:
+        """End a child whose channel has closed; return how it died, or what it said that is no message."""
+        child, self._child = self._child, None
+        assert child is not None
+        return child.death() or child.end(f"{NO_ANSWER} ({error})")
 
     def _answered(self, child: "_Child", advanced: Callable[[Advanced | None], None]) -> Message:
         """Answer what the child asks until it is done; watch it meanwhile."""
@@ -147,14 +156,22 @@ class Decoder:
                 advanced(None)
             if message is None:
                 continue
-            match message.kind:
-                case "alive":
-                    head = message.head
-                    advanced(Advanced(float(head["decoded_s"]), int(head["num_clips"]), float(head["share"])))
-                case "load" | "forward":
-                    self._answer(child, message)
-                case _:
-                    return message
+            try:
+                match message.kind:
+                    case "alive":
+                        news = _advanced(message)
+                    case "load" | "forward":
+                        spec, inputs = self._checked(message.head["spec"]), _inputs(message)
+                    case "scanned" | "headers" | "failed":
+                        return message
+                    case kind:
+                        raise ValueError(f"a message of the kind {kind[:40]!r}")
+            except (KeyError, ValueError, TypeError, AttributeError, StopIteration, OverflowError) as error:
+                raise ChildDied(self._end(f"{NO_ANSWER} ({type(error).__name__}: {error})")) from error
+            if message.kind == "alive":
+                advanced(news)
+            else:
+                self._answer(child, message.kind, spec, inputs)
 
     def _why_ended(self, child: "_Child", silent_s: float) -> str | None:
         if silent_s > self._stall_s:
@@ -166,15 +183,14 @@ class Decoder:
             return f"it took {used_gb:.1f} GB of memory, more than limits.worker_gb={self._worker_gb:g}"
         return None
 
-    def _answer(self, child: "_Child", message: Message) -> None:
-        spec = self._checked(message.head["spec"])
+    def _answer(self, child: "_Child", kind: str, spec: ModelSpec, inputs: list[Any]) -> None:
         if spec not in self._forwards:
             self._forwards[spec] = self._models.load(spec)
-        if message.kind == "load":
+        if kind == "load":
             child.channel.send_object("value", None)
             return
         try:
-            value = self._forwards[spec](_inputs(message))
+            value = self._forwards[spec](inputs)
         except Exception as error:  # noqa: BLE001 - the scorer that asked records it
             child.channel.send_object("raised", _picklable(error))
         else:
@@ -185,7 +201,7 @@ class Decoder:
         paths = tuple(str(path) for path in content["paths"])
         known = {str(path) for path in self._models.paths.values()}
         if not known.issuperset(paths):
-            raise CurateError(f"a scorer asks for weights that this run does not use: {', '.join(sorted(set(paths) - known))}")
+            raise ValueError(f"it asks for weights that this run does not use: {', '.join(sorted(set(paths) - known))}")
         parameters = tuple((str(name), value) for name, value in content["parameters"])
         return ModelSpec(str(content["kind"]), paths, parameters, str(content["device"]))
 
@@ -234,23 +250,39 @@ class _Child:
             os.ftruncate(self._said.fileno(), 0)
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
-    def end(self, why: str | None) -> str:
-        """Kill the process; return `why`, or how it died by itself."""
-        if why is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # what it started goes with it
+    def death(self) -> str | None:
+        """Return how the process died by itself; None where it lives."""
+        try:
+            code = self._process.wait(DIES_S)
+        except subprocess.TimeoutExpired:
+            return None
+        self._said.seek(0)
+        last = self._said.read(MAX_SAID_BYTES).decode(errors="replace").strip().splitlines()[-1:]
+        return self.end(_death(code, last[0] if last else ""))
+
+    def end(self, why: str) -> str:
+        """Kill the process, and return `why`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what it started goes with it
         self.channel.close()
-        code = self._process.wait()
+        self._process.wait()
         self.files.close()
-        with self._said:
-            self._said.seek(0)
-            last = self._said.read(MAX_SAID_BYTES).decode(errors="replace").strip().splitlines()[-1:]
-        return why or _death(code, last[0] if last else "")
+        self._said.close()
+        return why
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Return what a child sees of the environment."""
-    return {name: value for name, value in given.items() if name in VARIABLES or name.startswith(PREFIXES)} | ONE_THREAD
+    kept = {name: value for name, value in given.items() if name in VARIABLES or name.startswith(PREFIXES)}
+    for name in kept.keys() & {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}:
+        # An empty entry is the current folder, where strangers' files may lie.
+        kept[name] = os.pathsep.join(filter(None, kept[name].split(os.pathsep)))
+    return kept | ONE_THREAD
+
+
+def _advanced(message: Message) -> Advanced:
+    head = message.head
+    return Advanced(float(head["decoded_s"]), int(head["num_clips"]), min(1.0, max(0.0, float(head["share"]))))
 
 
 def _death(code: int, last_line: str) -> str:
@@ -266,13 +298,13 @@ def _death(code: int, last_line: str) -> str:
 def _inputs(message: Message) -> list[Any]:
     buffers = iter(message.buffers)
     inputs: list[Any] = []
-    for one in message.head["inputs"]:
+    for one in message.head.get("inputs", ()):
         if isinstance(one, str):
             inputs.append(one)
         else:
             dtype = np.dtype(one[0])
             if dtype.hasobject:
-                raise ChannelClosed("an array of objects")
+                raise ValueError("an array of objects")
             inputs.append(np.frombuffer(next(buffers), dtype).reshape(one[1]))
     return inputs
 
@@ -301,4 +333,4 @@ def _scanned(message: Message, cpu_s: float) -> Scanned:
         parts = tuple(Part(Span(int(start), int(end)), begin) for start, end, begin in head["parts"])
         return Scanned(Tables.of(named), dict(head["counts"]), parts, float(head["cpu_s"]) + cpu_s)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise ChildDied(f"the worker process gave an answer that is none ({error})") from error
+        raise ChildDied(f"{NO_ANSWER} ({error})") from error

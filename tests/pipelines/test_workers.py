@@ -7,6 +7,8 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -157,6 +159,43 @@ def test_a_death_costs_its_source_and_no_run_of_the_local_engine(folder: Path, m
     assert "attempt 2 of 2" in capfd.readouterr().err
     left = [line for line in descendants(os.getpid()).values() if "worker.child" in line]
     assert not left, "the dead children and those of the run's end are gone"
+
+
+HEAD = b'{"kind": "forward", "sizes": [], "spec": {}}'
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"\xff\xff\xff\xff", "a message's head of"),
+        pytest.param(struct.pack("!I", len(HEAD)) + HEAD, "KeyError: 'paths'", marks=pytest.mark.slow),
+        pytest.param(struct.pack("!I", 28) + b'{"kind": "boo", "sizes": []}', "of the kind 'boo'", marks=pytest.mark.slow),
+    ],
+)
+def test_a_child_that_says_no_message_is_ended_and_costs_its_source(folder: Path, monkeypatch, said: bytes, why: str) -> None:
+    what = f"import sys, time; os.write(int(sys.argv[1]), {said!r}); time.sleep(300)"
+    looking(folder, monkeypatch, f"babbles{len(said)}{said[-2]}", what)
+    go(folder, "out", "max_attempts=1")
+    sources = pd.read_parquet(folder / "out" / "sources").set_index("source_key")
+    assert sources["status"].eq("quarantined").to_dict() == {key: key == "bikes.mp4" for key in sources.index}
+    assert why in sources.loc["bikes.mp4", "fault_message"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_several_workers_work_ends_them_before_the_lock_is_let_go(folder: Path) -> None:
+    for number in range(12):
+        shutil.copy(folder / "videos" / "bigbuckbunny.mp4", folder / "videos" / f"more{number}.mp4")
+    words = [f"input={folder / 'videos'}", f"output={folder / 'out'}", "workers=3", "shard_sources=16"]
+    for wait_s in (2.5, 3.0, 3.5, 4.0, 4.5):
+        command = [sys.executable, "-m", "curate", "run", str(folder / "config.yaml"), *words]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        time.sleep(wait_s)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        if process.returncode == 0:
+            break
+        assert process.returncode == 130 and "Aborted" not in said and "exception" not in said, said
+        assert not (folder / "out" / ".curate-lock").exists()
 
 
 def test_what_a_scorer_may_not_do_ends_the_run_with_its_name(folder: Path, monkeypatch) -> None:
@@ -350,10 +389,11 @@ def test_what_is_no_file_cannot_be_opened(tmp_path: Path) -> None:
 
 def test_the_environment_of_a_child_is_a_list_of_what_it_may_know() -> None:
     given = {"PATH": "/bin", "LC_ALL": "C", "AWS_PROFILE": "x", "GOOGLE_APPLICATION_CREDENTIALS": "y", "HTTPS_PROXY": "user:secret@host"}
+    assert environment({"LD_LIBRARY_PATH": "/a::/b:"})["LD_LIBRARY_PATH"] == "/a:/b", "an empty entry is the current folder"
     assert set(environment(given)) == {"PATH", "LC_ALL", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}
 
 
 def test_weights_that_the_run_does_not_use_are_refused_to_a_child() -> None:
     decoder = Decoder(pickle.dumps(None), Models(), 1.0, 1.0, 1.0)
-    with pytest.raises(CurateError, match="does not use"):
+    with pytest.raises(ValueError, match="does not use"):
         decoder._checked({"kind": "laion_head", "paths": ["/etc/passwd"], "parameters": [], "device": "cpu"})
