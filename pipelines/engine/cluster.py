@@ -67,7 +67,7 @@ def _check_cluster(address: str) -> None:
     if done.returncode:
         said = done.stderr + done.stdout
         if "AuthToken" in said or "uthentication token" in said:
-            raise _refused(address, f"{TOKEN} ({_last_line(done.stderr)})")
+            raise ConfigError(f"ray_address={address}: {TOKEN}")
         raise _refused(address, _last_line(done.stderr))
 
 
