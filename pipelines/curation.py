@@ -53,7 +53,7 @@ PACKAGES = (
     "decord",
 )
 
-FORMER_NOTES = ".work"  # where versions before 0.2 left word of what their workers were at
+FORMER_NOTES = ".work"  # where earlier versions left word of what their workers were at
 STORAGE_PACKAGES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google")
 
 

@@ -29,7 +29,7 @@ from curate.scorers import ScorerLike
 from curate.sources import Source
 
 FOLDER = ".work"
-FORMER_FOLDER = ".parts"  # of versions before 0.2, whose contents are of no use to this one
+FORMER_FOLDER = ".parts"  # of earlier versions, whose contents are of no use to this one
 SUMMED = ("num_frames", "num_interlaced", "num_uneven", "num_packets", "num_keyframes", "num_clips", "exact_s", "snapped_s")
 KEPT = (*SUMMED, "start_ns", "end_ns", "streams_end_s")
 SCORER = "scorer "

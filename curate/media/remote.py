@@ -13,6 +13,7 @@ import io
 import posixpath
 import re
 import tempfile
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
@@ -37,8 +38,9 @@ class SourceFile(io.RawIOBase):
         self.error: Exception | None = None
         self._at = 0
 
+    @abstractmethod
     def _data(self, offset: int, size: int) -> bytes:
-        raise NotImplementedError
+        """Read at most so many bytes at a place; none at the end. Whatever it raises is kept as `error`."""
 
     def read(self, size: int = -1) -> bytes:
         if self.error is not None:
