@@ -108,8 +108,8 @@ class CurationWorker:
 
     def _commit(self, task: ShardTask, report: Report) -> None:
         area = self._area(task)
-        if area.lacking(task.source_tasks()) and self._is_committed(task):
-            area.remove()  # as a worker that died had begun to
+        if self._is_committed(task):  # by a worker that died while it cleaned up
+            area.remove()
             report(ShardDone(task.name))
             return
         found = concatenated([area.read(one)[0] for one in task.source_tasks()]).conformed(self._work.scorers)

@@ -117,11 +117,7 @@ class WorkingArea:
 
     def has(self, task: SourceTask | PartTask) -> bool:
         """Tell whether the task is done, from this very source and with these settings."""
-        try:
-            with zipfile.ZipFile(io.BytesIO(self._path(task).read_bytes())) as archive:
-                return bool(archive.read("mark").decode() == self._mark(task) and archive.testzip() is None)
-        except (FileNotFoundError, NotADirectoryError, zipfile.BadZipFile, KeyError):
-            return False
+        return self._contents(task) is not None
 
     def write(self, task: SourceTask | PartTask, found: Tables, counts: Counts) -> None:
         sink = io.BytesIO()
@@ -135,10 +131,9 @@ class WorkingArea:
 
     def read(self, task: SourceTask | PartTask) -> tuple[Tables, Counts]:
         """Return what `write` was given. Raises `ManifestError` where it is gone."""
-        if not self.has(task):
+        named = self._contents(task)
+        if named is None:
             raise ManifestError(f"{self._path(task)}: what was done of {task.source.key} is gone; start the same command again")
-        with zipfile.ZipFile(io.BytesIO(self._path(task).read_bytes())) as archive:
-            named = {name: archive.read(name) for name in archive.namelist()}
         tables = {name.removesuffix(".arrow"): from_stream(data) for name, data in named.items() if name.endswith(".arrow")}
         return Tables.of(tables), json.loads(named["counts.json"])
 
@@ -168,6 +163,15 @@ class WorkingArea:
     def remove(self) -> None:
         files.remove_folder(self._folder)
         files.remove_folder(self._folder.with_name(FORMER_FOLDER))
+
+    def _contents(self, task: SourceTask | PartTask) -> dict[str, bytes] | None:
+        """Return what the file holds, each entry checked as it is read; None where it is not that of this very task."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(self._path(task).read_bytes())) as archive:
+                named = {name: archive.read(name) for name in archive.namelist()}
+        except (FileNotFoundError, NotADirectoryError, zipfile.BadZipFile):
+            return None
+        return named if named.get("mark") == self._mark(task).encode() else None
 
     def _quarantine(self, place: int) -> Path:
         return self._folder / f"{place:05d}{QUARANTINED}"

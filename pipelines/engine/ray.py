@@ -31,6 +31,7 @@ from curate.pipelines.engine.cluster import connected
 from curate.pipelines.engine.memory import guard_memory
 from curate.pipelines.events import Begun, Event, Notice, Report, SourceDone, WorkerDied
 from curate.pipelines.work import Split, Task, TaskQueue, Work
+from curate.pipelines.worker.decoder import ONE_THREAD
 from curate.standard_input import detach
 
 POLL_S = 0.25
@@ -44,7 +45,6 @@ TORCH_MODELS = (
     "svd_vae",
     "svd_image_encoder",
 )  # worth an actor; text detection runs on the CPU, a LAION head is one dot product
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,7 @@ def run(tasks: Sequence[Task], work: Work, report: Report, settings: RaySettings
     """Run every task on Ray actors. Raises what the work raises (`CurateError`), after stopping the workers."""
     workers = settings.workers
     # One thread a process: parallelism is across sources, and thread counts must not change results.
-    variables = dict.fromkeys(THREAD_VARIABLES, "1")
-    with connected(settings.address, workers or os.cpu_count() or 1, {"env_vars": variables}):
+    with connected(settings.address, workers or os.cpu_count() or 1, {"env_vars": ONE_THREAD}):
         if settings.model_actors:
             work = work.with_models(replace(work.models, loader=_HostedModels(_hosts(settings.model_actors, work.models.device))))
         _Run(work, report, workers or int(ray.cluster_resources().get("CPU", 1)), settings).run(tasks)
