@@ -83,9 +83,11 @@ def test_whenever_the_writer_is_killed_every_checkpoint_that_is_there_is_whole(t
     last, cut_short, num_kills = 0, 0, 0
     while num_kills < 6 or (not cut_short and num_kills < 60):
         num_kills += 1
+        before = set(tmp_path.iterdir())
         process = fork.Process(target=_write_for_ever, args=(tmp_path, last + 1))
         process.start()
-        while not checkpoints(tmp_path):
+        # On a busy machine it takes the process a while to begin.
+        while not checkpoints(tmp_path) or set(tmp_path.iterdir()) == before:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.1))
         os.kill(process.pid or 0, signal.SIGKILL)
