@@ -41,7 +41,7 @@ LENGTH_SLACK_S = 0.0015  # MP4 states the length of an edited track in whole mil
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CutFile:
-    """A clip that was written and verified. `times_ns` int64[N] are the times in the file; the first is 0."""
+    """A clip that was written and verified, with its size as shown. `times_ns` int64[N] are the times in the file; the first is 0."""
 
     path: Path
     size_bytes: int
@@ -113,15 +113,14 @@ def check(path: Path, expected: Expected, witness: Witness, name: str, is_strict
             stream.codec_context.options = {}
         has_audio = bool(container.streams.audio)
         ends_s: list[float] = []
-        times_ns = _check_frames(_frames(stream, ends_s, name), stream, expected, witness, name)
+        times_ns, displayed = _check_frames(_frames(stream, ends_s, name), stream, expected, witness, name)
         _check_length(max(ends_s), float(stream.time_base or 0), expected, name)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    width, height = expected.size
     size_bytes = path.stat().st_size
-    return CutFile(path, size_bytes, len(times_ns), expected.duration_s, width, height, times_ns, has_audio, digest.hexdigest())
+    return CutFile(path, size_bytes, len(times_ns), expected.duration_s, *displayed, times_ns, has_audio, digest.hexdigest())
 
 
 def _frames(stream: VideoStream, ends_s: list[float], name: str) -> Iterator[tuple[int, VideoFrame]]:
@@ -143,12 +142,14 @@ def _frames(stream: VideoStream, ends_s: list[float], name: str) -> Iterator[tup
 
 def _check_frames(
     frames: Iterator[tuple[int, VideoFrame]], stream: VideoStream, expected: Expected, witness: Witness, name: str
-) -> np.ndarray:
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Times of all frames; width and height as shown, which a copy has turned, stretched or cropped as its source has."""
     assert stream.time_base is not None
     tick_ns = float(stream.time_base * NS_PER_S) + 1
     reader = PlaneReader()
     times: list[int] = []
     alignment = _Alignment()
+    displayed = expected.size
     for time_ns, frame in frames:
         k = len(times)
         if k == len(expected.times_ns):
@@ -161,6 +162,7 @@ def _check_frames(
             raise ExportError(f"{name}: the written picture is {frame.width}x{frame.height}, not {expected.size[0]}x{expected.size[1]}")
         if k in witness.own:
             picture = reader.picture(frame, stream)
+            displayed = picture.geometry.displayed
             luma = small_luma(picture.planes[0], picture.depth)
             _check_picture(luma, k, len(expected.times_ns), witness, f"{name}: at {time_ns / NS_PER_S:.6f} s")
             alignment.add(luma, k, witness)
@@ -169,7 +171,7 @@ def _check_frames(
         end_s = times[-1] / NS_PER_S if times else 0.0
         raise ExportError(f"{name}: the written file ends after {len(times)} of {len(expected.times_ns)} frames, at {end_s:.6f} s")
     alignment.check(name)
-    return np.array(times, np.int64)
+    return np.array(times, np.int64), displayed
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ a, b, c, d at places 0, 1, 3, 4.
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -63,12 +63,16 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Coded size, sample aspect ratio (width of a sample over its height) and orientation of one stream."""
+    """Coded size (inside the container's crop), sample aspect ratio (width of a sample over its height) and orientation of one stream."""
 
     coded_width: int
     coded_height: int
     sample_aspect: Fraction = Fraction(1)
     orientation: Orientation = Orientation()
+
+    def cropped(self, width: int, height: int) -> "Geometry":
+        """Describes a part of the coded picture of that size."""
+        return replace(self, coded_width=width, coded_height=height)
 
     @property
     def displayed(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from curate.media.color import ColorInfo
 from curate.media.geometry import Geometry, Orientation
 from curate.media.picture import Picture
+from curate.media.side_data import Crop, side_data
 
 MAX_ASPECT = 5  # of a sample; half-width broadcasts have 2.9. A header that says more, or less than its inverse, is not believed
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype("<u2")
@@ -34,10 +35,17 @@ class PlaneReader:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
         self._orientation: Orientation | None = None
+        self._crop: Crop | None = None
         self._key: tuple[object, ...] = ()
         self._layout: _Layout | None = None
 
     def picture(self, frame: VideoFrame, stream: VideoStream) -> Picture:
+        """The frame inside the crop of its container."""
+        if self._crop is None:
+            self._crop = side_data(stream).crop
+        return self._crop.of(self._whole(frame, stream))
+
+    def _whole(self, frame: VideoFrame, stream: VideoStream) -> Picture:
         # Asked of the first frame only: side data and its frame hold each other, so every frame asked stays until the cycle collector runs.
         if self._orientation is None:
             self._orientation = _orientation(frame)
