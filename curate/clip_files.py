@@ -32,6 +32,7 @@ BOX = ("x", "y", "width", "height")
 class ClipFile:
     """One clip: `member` is (offset, size) of its bytes inside the file at `url`, None where it is the whole file or a span of it.
 
+    `video_stream` is the stream of a source that was read; None: of a file whose film is to be chosen.
     `scanned` names the source and what it was; `score` is the clip's own motion score, None where there is none.
     """
 
@@ -44,6 +45,7 @@ class ClipFile:
     score: float | None
     times_ns: np.ndarray
     is_duplicate: np.ndarray
+    video_stream: int | None = None
 
 
 class ClipFiles:
@@ -66,7 +68,8 @@ class ClipFiles:
         member = None if row["member_offset"] is None else (row["member_offset"], row["member_size"])
         scanned = Source(row["source_key"], row["url"], row["size_bytes"], row["etag"], row["mtime_ns"])
         box = Box(*(row[name] for name in BOX))
-        return ClipFile(row["clip_id"], row["url"], member, scanned, box, row["caption"], row["score"], times_ns, is_duplicate)
+        shown = (times_ns, is_duplicate, row["video_stream"])
+        return ClipFile(row["clip_id"], row["url"], member, scanned, box, row["caption"], row["score"], *shown)
 
     def frames(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """int64[N] times of the frames of clip i, bool[N] which of them repeat the one before."""
@@ -129,7 +132,7 @@ def member_bytes(url: str, member: tuple[int, int]) -> bytes:
 def _of_manifest(path: str | Path, rules: Mapping[str, Rule], column: str) -> ClipFiles:
     kept = read_kept(path, rules).table
     own = {"url": kept["source_url"], "times_ns": kept["frame_times_ns"], "is_duplicate": kept["frame_is_duplicate"]}
-    own |= {name: kept[name] for name in ("size_bytes", "etag", "mtime_ns")}
+    own |= {name: kept[name] for name in ("size_bytes", "etag", "mtime_ns", "video_stream")}
     own |= {name: kept[f"active_{name}"] for name in BOX}
     own |= dict.fromkeys(("member_offset", "member_size"), pa.nulls(len(kept), pa.int64()))
     run = Manifest.open(path).read_run()
@@ -167,6 +170,7 @@ def _of_export(
         "size_bytes": pc.if_else(is_member, none, index["file_bytes"]) if "file_bytes" in index.column_names else none,
         "etag": pa.nulls(len(index), pa.string()),
         "mtime_ns": none,
+        "video_stream": none,
     }
     return ClipFiles(_table(index, own | _picture_of_file(index), column), motion_scorer(None), {}, "exported; export again")
 

@@ -59,6 +59,12 @@ class Decode(Section):
         "is open at a boundary is divided there",
         json_schema_extra={"unit": "s"},
     )
+    stream: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="index of the video stream to read, as ffprobe counts the streams; auto: the film (curate.media.streams)"
+    )
+    audio_stream: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="index of the sound that exports take along; auto: what belongs to the film"
+    )
 
 
 class Sampling(Section):

@@ -212,7 +212,7 @@ class CuratedClips(Dataset[Item]):
                 raise SourceError(problem)
         times = times_ns.tolist()
         if clip.member is None:
-            return self._access.read(clip.url, times)
+            return self._access.read(clip.url, times, clip.video_stream)
         member = clip.member
         return self._access.read_bytes(f"{clip.url} at byte {member[0]}", lambda: member_bytes(clip.url, member), times)
 

@@ -40,6 +40,14 @@ class NoDecoder(SourceError):
     """A source's video codec is one that this build of FFmpeg does not decode."""
 
 
+class NoSuchStream(SourceError):
+    """A source has no stream of the index and kind that the configuration names."""
+
+
+class DolbyVisionOnly(SourceError):
+    """A source's colours are right only after Dolby Vision's processing, which no decoder here does."""
+
+
 class MissingWeightsError(CurateError):
     """Weights that a scorer needs were not found; the message names the command that gets them."""
 

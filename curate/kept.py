@@ -20,16 +20,19 @@ from curate.decide.quantiles import freeze
 from curate.decide.rules import Rule, rule_problem
 from curate.errors import ConfigError, ManifestError
 from curate.manifest import Manifest, Run
+from curate.media.streams import StreamChoice
 from curate.scorers import Column, ScorerLike
 
 IDENTITY = ("size_bytes", "etag", "mtime_ns")
+STREAMS = ("video_stream", "audio_stream")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptClip:
     """One kept clip. `times_ns` int64[N] and `is_duplicate` bool[N] are its decoded frames; `active` the picture inside bars.
 
-    `size_bytes`, `etag` and `mtime_ns` are the source's when it was scanned. `columns` holds every published column by name.
+    `size_bytes`, `etag` and `mtime_ns` are the source's when it was scanned; `video_stream` and `audio_stream` are the streams that were
+    read, None to choose them anew. `columns` holds every published column by name.
     """
 
     clip_id: str
@@ -45,6 +48,13 @@ class KeptClip:
     is_duplicate: np.ndarray
     caption: str | None
     columns: Mapping[str, Any]
+    video_stream: int | None = None
+    audio_stream: int | None = None
+
+    @property
+    def streams(self) -> StreamChoice:
+        """The streams that were read."""
+        return StreamChoice(self.video_stream, self.audio_stream)
 
     @property
     def distinct_ns(self) -> np.ndarray:
@@ -68,7 +78,7 @@ class KeptClips(Sequence[KeptClip]):
     def __init__(self, table: pa.Table, motion_scorer: ScorerLike | None = None) -> None:
         self.table = table
         self.motion_scorer = motion_scorer or scorers.load("motion")()
-        self._names = [name for name in table.column_names if name not in ("frame_times_ns", "frame_is_duplicate", *IDENTITY)]
+        self._names = [name for name in table.column_names if name not in ("frame_times_ns", "frame_is_duplicate", *IDENTITY, *STREAMS)]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -81,7 +91,7 @@ class KeptClips(Sequence[KeptClip]):
         if isinstance(index, slice):
             return self.taken(pa.array(np.arange(len(self))[index]))
         row = self.table.slice(range(len(self))[index], 1)
-        values = {name: row[name][0].as_py() for name in (*self._names, *IDENTITY)}
+        values = {name: row[name][0].as_py() for name in (*self._names, *IDENTITY, *STREAMS)}
         snapped = None
         if values["snapped_start_ns"] is not None:
             snapped = Span(values["snapped_start_ns"], values["snapped_end_ns"])
@@ -99,6 +109,8 @@ class KeptClips(Sequence[KeptClip]):
             is_duplicate=_flat(row["frame_is_duplicate"]).to_numpy(zero_copy_only=False),
             caption=values["caption"],
             columns={name: values[name] for name in self._names},
+            video_stream=values["video_stream"],
+            audio_stream=values["audio_stream"],
         )
 
     def taken(self, rows: pa.Array) -> "KeptClips":
@@ -121,10 +133,13 @@ def read_kept(folder: str | Path, select: Mapping[str, Rule] | None = None) -> K
     kept = manifest.published("clips").to_table(filter=pc.field("keep"))
     kept = select_rows(kept, select or {})
     frames = _frames(manifest, kept)
-    sources = manifest.published("sources").to_table(columns=["source_key", *IDENTITY])
+    published = manifest.published("sources")
+    own = [name for name in (*IDENTITY, *STREAMS) if name in published.schema.names]
+    sources = published.to_table(columns=["source_key", *own])
     place = pc.index_in(kept["source_key"], value_set=sources["source_key"].combine_chunks())
-    for name in IDENTITY:
-        kept = kept.append_column(name, pc.take(sources[name], place))
+    for name in (*IDENTITY, *STREAMS):
+        # Manifests from before streams were chosen do not name them.
+        kept = kept.append_column(name, pc.take(sources[name], place) if name in own else pa.nulls(len(kept), pa.int32()))
     for name in ("frame_times_ns", "frame_is_duplicate"):
         kept = kept.append_column(name, frames[name])
     return KeptClips(kept, motion_scorer(run))

@@ -100,7 +100,9 @@ rows. A folder that is found elsewhere under the same keys is the same folder: o
 | `NotMedia` | is something else under the name of a video: a web page, a playlist, an archive, a picture, bytes of no format |
 | `NoVideo` | has sound, subtitles or data only, or is one segment of a stream |
 | `Encrypted` | is encrypted, and there is no key |
-| `NoDecoder` | has a codec that this build of FFmpeg does not decode |
+| `NoDecoder` | has a codec that this build of FFmpeg does not decode, animated WebP among them |
+| `DolbyVisionOnly` | has colours that are right only after Dolby Vision's own processing (profile 5) |
+| `NoSuchStream` | has no stream of the index that `decode.stream` or `decode.audio_stream` names |
 | `SourceError` | cannot be opened or decoded for another reason: not there, no permission, damaged throughout |
 | `InvalidDataError` and other classes of PyAV | is damaged where the decoder or the container could not go on |
 | `BadFrame`, `SizeChange`, `Gap`, `TimesGoBack`, `AbsurdTime` | has a damaged picture, another picture size, or times that cannot be |

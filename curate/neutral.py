@@ -14,7 +14,7 @@ A scorer that is not listed here, a user's own, has all its parameters covered.
 from typing import Any
 
 PASS: dict[str, dict[str, Any]] = {
-    "decode": {"decoder": "pyav", "threads": 1, "part_s": 900.0},
+    "decode": {"decoder": "pyav", "threads": 1, "part_s": 900.0, "stream": "auto", "audio_stream": "auto"},
     "sampling": {
         "grid_ms": 500,
         "pair_ms": 250,

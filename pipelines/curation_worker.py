@@ -55,10 +55,11 @@ class CurationWork:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a complete shard knows of its clips, for scorers that are added: spans by source, and columns that `skip` reads by clip."""
+    """What a complete shard knows of its clips, for scorers that are added: spans and stream by source, what `skip` reads by clip."""
 
     shard_id: int
     spans: Mapping[str, list[Span]]
+    streams: Mapping[str, int | None]
     columns: Mapping[str, Mapping[str, Any]]
 
 
@@ -202,7 +203,8 @@ class CurationWorker:
     def _attempted(self, task: SourceTask | PartTask, spans: list[Span] | None, report: Report) -> Scanned:
         """Have the child scan; raises the `ChildDied` of the last of `max_attempts`."""
         source, part = task.source, task.part if isinstance(task, PartTask) else None
-        order = Order(source, part, spans, self._names(task), self._columns(task))
+        stream = None if task.only is None else self._known(task).streams.get(source.key)
+        order = Order(source, part, spans, self._names(task), self._columns(task), stream)
         number = task.number if isinstance(task, PartTask) else 0
 
         def advanced(news: Advanced | None) -> None:
@@ -257,7 +259,7 @@ class CurationWorker:
 
     def _known(self, task: SourceTask | PartTask) -> _Known:
         if self._last is None or self._last.shard_id != task.shard_id:
-            self._last = _Known(task.shard_id, self._scored_spans(task.shard_id), self._skip_columns(task))
+            self._last = _Known(task.shard_id, self._scored_spans(task.shard_id), self._streams(task.shard_id), self._skip_columns(task))
         return self._last
 
     def _scored_spans(self, shard_id: int) -> dict[str, list[Span]]:
@@ -268,6 +270,10 @@ class CurationWorker:
             if is_scored:
                 spans.append(Span(start_ns, end_ns))
         return found
+
+    def _streams(self, shard_id: int) -> dict[str, int | None]:
+        rows = self._manifest.shard(shard_id).read_sources()
+        return dict(zip(rows["source_key"].to_pylist(), rows["video_stream"].to_pylist(), strict=True))
 
     def _skip_columns(self, task: SourceTask | PartTask) -> dict[str, dict[str, Any]]:
         skip = self._work.skip

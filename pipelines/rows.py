@@ -48,7 +48,7 @@ def _facts(report: ScanReport) -> dict[str, Any]:
     if probe is None:
         names = (
             "duration_s container codec pixel_format bit_depth width height coded_width coded_height rotation sample_aspect_ratio fps "
-            "is_variable_frame_rate transfer primaries matrix is_full_range is_interlaced has_audio encoder tags"
+            "is_variable_frame_rate transfer primaries matrix is_full_range is_interlaced has_audio video_stream audio_stream encoder tags"
         )
         return dict.fromkeys(names.split())
     geometry, color = probe.geometry, probe.color
@@ -71,6 +71,8 @@ def _facts(report: ScanReport) -> dict[str, Any]:
         "matrix": color.matrix,
         "is_full_range": color.full_range,
         "has_audio": probe.has_audio,
+        "video_stream": probe.video_stream,
+        "audio_stream": probe.audio_stream,
         "encoder": probe.encoder,
         "tags": sorted(probe.tags.items()),
         **_shares(report, probe.fps),

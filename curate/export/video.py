@@ -169,6 +169,7 @@ def plan_take(clip: KeptClip, target: Target, crop: bool, max_enlarge: float) ->
         fps=target.fps,
         before_ns=int(before[-1]) if len(before) else None,
         after_ns=int(after[0]) if len(after) else None,
+        streams=clip.streams,
     )
 
 
@@ -218,7 +219,8 @@ class VideoMaker(Maker):
         path = spool / f"{sample.sample_id}.mp4"
         what = sample.what
         if isinstance(what, Copy):
-            cut = cut_copy(sample.clip.source_url, what.span, what.times_ns, path, audio=self._encoding.audio)
+            clip, audio = sample.clip, self._encoding.audio
+            cut = cut_copy(clip.source_url, what.span, what.times_ns, path, audio=audio, streams=clip.streams)
         else:
             cut = cut_exact(what, self._encoding, path)
         return Made(sample, {"mp4": path}, _row(cut, sample))

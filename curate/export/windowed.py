@@ -170,7 +170,7 @@ class WindowReader:
     def read(self, sample: Sample) -> Shown:
         """Raises `SourceError` where the source does not hold the frames any more."""
         window: Window = sample.what
-        pictures = self._access.read(sample.clip.source_url, window.times_ns.tolist())
+        pictures = self._access.read(sample.clip.source_url, window.times_ns.tolist(), sample.clip.video_stream)
         score = self._motion.measure(pictures, window.times_ns, sample.clip.active)
         if score is None:
             raise CurateError(f"{sample.sample_id}: motion of the window cannot be measured")

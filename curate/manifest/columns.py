@@ -134,6 +134,8 @@ SOURCE_COLUMNS: dict[str, Column] = {
     "is_full_range": _bool("luma uses all code values (0 to 255 at 8 bits) instead of 16 to 235"),
     "is_interlaced": _bool("frames are interlaced"),
     "has_audio": _bool("the container holds an audio stream"),
+    "video_stream": _index("index of the video stream that was read, as ffprobe counts; null where none was, and in manifests without it"),
+    "audio_stream": _index("index of the sound that belongs to it, which exports take along; null where there is none"),
     "encoder": _text("program that wrote the file, by its own tag"),
     "tags": Column(_TAGS, "", "all tags of container and video stream, as the text of a JSON object (a map in the ledger)"),
     "num_frames": _count("decoded frames"),

@@ -165,7 +165,10 @@ class Shard:
             files.remove_file(path)
 
     def read_sources(self) -> pa.Table:
-        return parquet.read(self.folder / "sources.parquet")
+        """Every column of today; null where the shard was written before there was such a column."""
+        found = parquet.read(self.folder / "sources.parquet")
+        columns = [found[name] if name in found.column_names else pa.nulls(len(found), one.type) for name, one in SOURCE_COLUMNS.items()]
+        return pa.table(columns, schema(SOURCE_COLUMNS))
 
     def read_keys(self) -> pa.Table:
         """clips.parquet alone, without any scorer."""

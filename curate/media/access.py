@@ -60,8 +60,9 @@ class FrameAccess:
         self._sources: OrderedDict[tuple[str, str], _Source] = OrderedDict()
         self._of_the_parent: list[object] = []
 
-    def read(self, url: str, times_ns: Sequence[int]) -> list[Picture]:
-        """The frames shown at these presentation times, ascending and distinct, as `curate.media.decode` gives them.
+    def read(self, url: str, times_ns: Sequence[int], stream: int | None = None) -> list[Picture]:
+        """The frames shown at these presentation times, ascending and distinct, as `curate.media.decode` gives them; of the video stream
+        of that index (None: the film).
 
         Raises `SourceError` when the source cannot be opened or one of the times has no frame.
         """
@@ -71,7 +72,7 @@ class FrameAccess:
                 self.check(url)
             return _file(url)
 
-        return self._read(("url", url), file, times_ns)
+        return self._read(("url" if stream is None else f"stream {stream}", url), file, times_ns, stream)
 
     def read_bytes(self, key: str, data: Callable[[], bytes], times_ns: Sequence[int]) -> list[Picture]:
         """The same from a file in memory, such as a member of a tar shard; `data` is called when `key` is not open."""
@@ -86,12 +87,12 @@ class FrameAccess:
     def __reduce__(self) -> tuple[object, ...]:
         return FrameAccess, (self.max_open, self.threads, self.check)
 
-    def _read(self, key: tuple[str, str], file: Callable[[], object], times_ns: Sequence[int]) -> list[Picture]:
+    def _read(self, key: tuple[str, str], file: Callable[[], object], times_ns: Sequence[int], stream: int | None = None) -> list[Picture]:
         times = [int(time_ns) for time_ns in times_ns]
         if any(b <= a for a, b in pairwise(times)):
             raise ValueError(f"times_ns={times} must be ascending and distinct: sort them and take each once")
         self._disown()
-        source = self._sources.pop(key, None) or _Source(key[1], file, self.threads)
+        source = self._sources.pop(key, None) or _Source(key[1], file, self.threads, stream)
         self._sources[key] = source
         while len(self._sources) > self.max_open:
             self._sources.popitem(last=False)[1].close()
@@ -118,8 +119,8 @@ def _file(url: str) -> object:
 class _Source:
     """One source, open, and a decoder that stands somewhere in it or, once drained, nowhere."""
 
-    def __init__(self, name: str, new_file: Callable[[], object], threads: int) -> None:
-        self._name, self._new_file, self._threads = name, new_file, threads
+    def __init__(self, name: str, new_file: Callable[[], object], threads: int, wanted: int | None = None) -> None:
+        self._name, self._new_file, self._threads, self._wanted = name, new_file, threads, wanted
         self._convert = PlaneReader()
         self._is_turned = False  # whether the converter has been shown a frame from the start of a group, which knows the display matrix
         self._delay_ns = 0  # most that a packet is shown after it is decoded
@@ -129,7 +130,7 @@ class _Source:
     def _open(self) -> None:
         self._file = self._new_file()
         try:
-            self._container, self._stream = open_video(self._file, self._name, self._threads)
+            self._container, self._stream = open_video(self._file, self._name, self._threads, wanted=self._wanted)
         except SourceError:
             self._close_file()
             raise

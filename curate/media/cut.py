@@ -26,6 +26,7 @@ from curate.media.encode import Encoding, Mp4Writer, Timing
 from curate.media.picks import VideoFile, frames_at
 from curate.media.remux import check_copy, write_copy
 from curate.media.sound import sound_between
+from curate.media.streams import AUTO, StreamChoice
 
 __all__ = ["CutFile", "Encoding", "Take", "cut_copy", "cut_exact"]
 
@@ -41,6 +42,7 @@ class Take:
     fps        frame k is shown at k / fps; None: frames keep their own times, from the clip's start
     before_ns, after_ns  times of the source's frames just before the first and after the last pick's span, None where unknown or none:
                the verifier compares with them
+    streams    those of the source that the scan read
     """
 
     url: str
@@ -52,6 +54,7 @@ class Take:
     fps: Fraction | None = None
     before_ns: int | None = None
     after_ns: int | None = None
+    streams: StreamChoice = AUTO
 
     def __post_init__(self) -> None:
         picks_ns = self.picks_ns
@@ -85,14 +88,23 @@ def cut_exact(take: Take, encoding: Encoding, path: Path, *, file: object | None
     return replace(written, path=path)
 
 
-def cut_copy(url: str, snapped: Span, times_ns: np.ndarray, path: Path, *, audio: bool, file: object | None = None) -> CutFile:
+def cut_copy(
+    url: str,
+    snapped: Span,
+    times_ns: np.ndarray,
+    path: Path,
+    *,
+    audio: bool,
+    file: object | None = None,
+    streams: StreamChoice = AUTO,
+) -> CutFile:
     """Copies the packets of a span that begins with a keyframe. `times_ns` int64[N] are all frame times of the source inside it.
 
     Where the source's groups of pictures are open, frames at the end that need the keyframe behind the span are left out: `num_frames`
     and `times_ns` of the result say what is in the file. Raises `SourceError` and `ExportError` as `cut_exact` does; the latter
     also when MP4 cannot hold the codec.
     """
-    with _finished(path, url) as part, VideoFile(url, file) as video:
+    with _finished(path, url) as part, VideoFile(url, file, streams) as video:
         written = check_copy(video, write_copy(video, snapped, times_ns, part, audio), part)
     return replace(written, path=path)
 
@@ -107,7 +119,7 @@ def write_exact(take: Take, encoding: Encoding, path: Path, *, file: object | No
     baker = Baker(take.box, take.width, take.height)
     writer: Mp4Writer | None = None
     tags = None
-    with VideoFile(take.url, file) as video:
+    with VideoFile(take.url, file, take.streams) as video:
         sound = sound_between(video, picks[0], take.end_ns) if encoding.audio else None
         try:
             for time_ns, frame in frames_at(video, sorted({*picks, *edges}), edges):

@@ -25,6 +25,7 @@ from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import Probe, probe, to_ns
 from curate.media.seek import Part, demuxed, packet_ns, packets_after_reading, packets_from
+from curate.media.streams import AUTO, StreamChoice, choose_audio, choose_video
 from curate.media.timeline import LONGEST_NS, MAX_BEHIND, MAX_TIME_NS, Awaited, Groups, time_problem
 
 # Demuxers of real containers. Playlists and concat lists (hls, dash, concat, ...) could open other files or the network.
@@ -119,9 +120,17 @@ class PyAVReader:
     are counted inside its span only, and whether an end is missing is for `missing_end` to say when all parts are known.
     """
 
-    def __init__(self, file: object, name: str, threads: int = 1, part: Part | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        self._file, self._max_pixels = file, max_pixels
-        self._container, self._stream = open_video(file, name, threads, max_pixels)
+    def __init__(
+        self,
+        file: object,
+        name: str,
+        threads: int = 1,
+        part: Part | None = None,
+        max_pixels: int = MAX_PIXELS,
+        streams: StreamChoice = AUTO,
+    ) -> None:
+        self._file, self._max_pixels, self._streams = file, max_pixels, streams
+        self._container, self._stream = open_video(file, name, threads, max_pixels, streams.video)
         self._codec = self._stream.codec_context.name
         self._is_encrypted: bool | None = None  # not asked yet
         self._part = part
@@ -152,7 +161,8 @@ class PyAVReader:
             self._head.append(item)
             if isinstance(item, DecodedFrame):
                 picture = item.picture
-                return probe(self._container, self._stream, picture.geometry, picture.color)
+                sound = choose_audio(self._container, self._stream, name, self._streams.audio)
+                return probe(self._container, self._stream, sound, picture.geometry, picture.color)
         first = next((f for f in self._head if isinstance(f, Fault)), None)
         self.close()
         why = first.message if first else self._why_none
@@ -178,7 +188,7 @@ class PyAVReader:
             self._container.close()
             if not isinstance(file, str):
                 file.seek(0)  # type: ignore[attr-defined]
-            self._container, self._stream = open_video(file, name, threads, self._max_pixels)
+            self._container, self._stream = open_video(file, name, threads, self._max_pixels, self._streams.video)
             packets = packets_after_reading(self._container, self._stream, self._from_ns)
         if packets is None:
             self._container.close()
@@ -361,8 +371,11 @@ def missing_end(declared: Declared, packets: PacketIndex, end_ns: int | None) ->
     return Fault("demux", "Truncated", f"{text}: {reasons.GET_IT_AGAIN}", end_ns)
 
 
-def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_PIXELS) -> tuple[InputContainer, VideoStream]:
-    """The container and its first video stream, of a local path or an open binary file; `name` is what messages call it.
+def open_video(
+    file: object, name: str, threads: int = 1, max_pixels: int = MAX_PIXELS, wanted: int | None = None
+) -> tuple[InputContainer, VideoStream]:
+    """The container and the stream that is the film, or (`wanted`) the one of that index, of a local path or an open binary file; `name` is
+    what messages call it.
 
     Only real containers, no network and no other file; slice threading only; a damaged packet is an error, and so is a picture of more
     than `max_pixels`, before memory is taken for it, or of sides that are no picture's. Raises `SourceError`.
@@ -376,15 +389,11 @@ def open_video(file: object, name: str, threads: int = 1, max_pixels: int = MAX_
     except av.error.FFmpegError as error:
         raise reasons.not_opened(file, name, error) from error
     assert isinstance(container, InputContainer)
-    video = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not video:
-        why = reasons.without_video(name, list(container.streams))
+    try:
+        stream = choose_video(container, file, name, wanted)
+    except SourceError:
         container.close()
-        raise why
-    stream = video[0]
-    if getattr(stream, "codec_context", None) is None:
-        container.close()
-        raise reasons.without_decoder(file, name)
+        raise
     if reasons.is_encrypted(container, stream):
         container.close()
         raise reasons.encrypted(name)

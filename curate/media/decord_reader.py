@@ -76,7 +76,7 @@ class DecordReader:
             raise SourceError(f"{path}: decord's pictures of {width}x{height} have {num_channels} channels; use decode.decoder=pyav")
         self._geometry = Geometry(width, height)
         color = ColorInfo("bt601", False)
-        self.probe: Probe = replace(probe, geometry=self._geometry, color=color)
+        self.probe: Probe = replace(probe, geometry=self._geometry, color=color, video_stream=None, audio_stream=None)
         self._color = color
         self.packets = PacketIndex()
         for index in self._video.get_key_indices():

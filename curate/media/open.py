@@ -10,6 +10,7 @@ from curate.media.decode import PyAVReader, Reader
 from curate.media.limits import LimitedReader
 from curate.media.remote import SPOOL_GB, SourceFile, open_remote, reason
 from curate.media.seek import Part
+from curate.media.streams import StreamChoice
 
 Opener = Callable[[str, float], "str | SourceFile"]
 """Opens a source by its URL, with a bound on what is copied to disk for it in gigabytes; as `open_file` does."""
@@ -33,6 +34,8 @@ def open_reader(
     if decode.decoder == "decord":
         from curate.media.decord_reader import DecordReader
 
+        if not stream_choice(decode).is_free:
+            raise SourceError(f"{url}: decord chooses the stream by itself; use decode.decoder=pyav, or decode.stream=auto")
         if "://" in url:
             raise SourceError(f"{url}: decord reads local files only; use decode.decoder=pyav")
         # Of a relative name decord would take the beginning for a protocol.
@@ -40,7 +43,7 @@ def open_reader(
     file = (opener or open_file)(url, limits.spool_gb)
     try:
         # One thread in the decoder whatever `threads` says: slice threads pass over damage in H.264 and VP9 without a word.
-        reader = PyAVReader(file, url, 1, part, round(limits.max_megapixels * 1e6))
+        reader = PyAVReader(file, url, 1, part, round(limits.max_megapixels * 1e6), stream_choice(decode))
     except Exception as error:  # whatever a library raises on a file is that file's fault
         if isinstance(file, SourceFile):
             file.close()
@@ -51,6 +54,12 @@ def open_reader(
         raise SourceError(f"{url}: cannot be read ({type(error).__name__}: {error})") from error
     ahead = AheadReader(reader) if decode.threads > 1 else reader
     return LimitedReader(ahead, limits, alive, file if isinstance(file, SourceFile) else None)
+
+
+def stream_choice(decode: Decode) -> StreamChoice:
+    """The streams that a configuration names."""
+    video, audio = (None if one == "auto" else one for one in (decode.stream, decode.audio_stream))
+    return StreamChoice(video, audio)
 
 
 def open_file(url: str, spool_gb: float = SPOOL_GB) -> str | SourceFile:

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from curate.clip import NS_PER_S, Span
 from curate.config import Decode
 from curate.media.decode import open_video
-from curate.media.open import Opener, open_file
+from curate.media.open import Opener, open_file, stream_choice
 from curate.media.probe import Probe, to_ns
 from curate.media.remote import SPOOL_GB
 from curate.media.seek import Part, demuxed, keyframe_ns, packets_before
@@ -44,13 +44,13 @@ def parts_of(url: str, decode: Decode, warm_up_s: float, opener: Opener = open_f
     Raises `SourceError` where it cannot be opened.
     """
     part_ns, warm_up_ns = round(decode.part_s * NS_PER_S), round(warm_up_s * NS_PER_S)
-    with _opened(url, opener) as (container, stream):
+    with _opened(url, decode, opener) as (container, stream):
         origin_ns = to_ns(stream.start_time, stream.time_base) or 0
         duration_ns = _duration_ns(container, stream)
         bounds = _bounds_by_seeking(container, stream, origin_ns, part_ns, warm_up_ns, duration_ns)
     # What neither can be sought in nor declares its length (a GIF, a bare stream) stays whole: most are short.
     if bounds is None and duration_ns is not None:
-        with _opened(url, opener) as (container, stream):
+        with _opened(url, decode, opener) as (container, stream):
             bounds = _bounds_by_reading(demuxed(container), stream, origin_ns, part_ns, warm_up_ns)
     starts = [WHOLE.span.start_ns, *(start for _, start in bounds or ())]
     places = [None, *(place for place, _ in bounds or ())]
@@ -59,10 +59,10 @@ def parts_of(url: str, decode: Decode, warm_up_s: float, opener: Opener = open_f
 
 
 @contextmanager
-def _opened(url: str, opener: Opener) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(url: str, decode: Decode, opener: Opener) -> Iterator[tuple[InputContainer, VideoStream]]:
     file = opener(url, SPOOL_GB)
     try:
-        container, stream = open_video(file, url)
+        container, stream = open_video(file, url, wanted=stream_choice(decode).video)
         with container:
             yield container, stream
     finally:

@@ -25,6 +25,7 @@ from curate.media.decode import open_video
 from curate.media.probe import to_ns
 from curate.media.remote import open_remote
 from curate.media.seek import demuxed
+from curate.media.streams import AUTO, StreamChoice, choose_audio
 
 LEADS_NS = (0, 2 * NS_PER_S, 10 * NS_PER_S)  # how far before the wanted frame each seek aims
 DEFAULT_STEP_NS = 40_000_000  # of streams that time neither their frames nor their rate, as the scan takes it
@@ -32,7 +33,8 @@ NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 
 
 class VideoFile:
-    """A source opened for cutting, as safely as the scan opens it. `file` is an open binary file to read instead of `url`.
+    """A source opened for cutting, as safely as the scan opens it. `file` is an open binary file to read instead of `url`; `streams` are
+    those that the scan read.
 
     Raises `SourceError` when it cannot be opened. A file that was passed in stays open when this closes.
     """
@@ -40,8 +42,8 @@ class VideoFile:
     container: InputContainer
     stream: VideoStream
 
-    def __init__(self, url: str, file: object | None = None) -> None:
-        self.url = url
+    def __init__(self, url: str, file: object | None = None, streams: StreamChoice = AUTO) -> None:
+        self.url, self._streams = url, streams
         self._own: object | None = None
         if file is None and "://" in url:
             self._own = file = open_remote(url)
@@ -59,13 +61,14 @@ class VideoFile:
             self.container.close()
         if self._file is not None:
             self._file.seek(0)  # type: ignore[attr-defined]
-        self.container, self.stream = open_video(self.url if self._file is None else self._file, self.url, 1)
+        file = self.url if self._file is None else self._file
+        self.container, self.stream = open_video(file, self.url, 1, wanted=self._streams.video)
         self._has_moved = True
 
     @property
     def audio(self) -> Stream | None:
-        """The first audio stream that can be decoded."""
-        return next((s for s in self.container.streams.audio if getattr(s, "codec_context", None) is not None), None)
+        """The sound that belongs to the film."""
+        return choose_audio(self.container, self.stream, self.url, self._streams.audio)
 
     @property
     def has_timestamps(self) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -16,8 +17,9 @@ ENCODER_TAGS = ("encoder", "encoded_by", "com.apple.quicktime.software", "writin
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Facts of one source's first video stream. None where the file does not say.
+    """Facts of the video stream that is read. None where the file does not say.
 
+    `video_stream` is its index, `audio_stream` that of the sound that belongs to it.
     `duration_s` is what the container declares for the video stream, `container_duration_s` for the longest stream;
     `declared_frames` the count in the container's sample table that its edit list shows (0 where it has none).
     """
@@ -36,9 +38,11 @@ class Probe:
     has_audio: bool
     encoder: str | None
     tags: dict[str, str]
+    video_stream: int | None = None
+    audio_stream: int | None = None
 
 
-def probe(container: InputContainer, stream: VideoStream, geometry: Geometry, color: ColorInfo) -> Probe:
+def probe(container: InputContainer, stream: VideoStream, sound: AudioStream | None, geometry: Geometry, color: ColorInfo) -> Probe:
     """Collects the facts; geometry and colour come from the first decoded frame, which knows the display matrix."""
     context = stream.codec_context
     tags = {str(k): str(v) for k, v in {**stream.metadata, **container.metadata}.items()}
@@ -60,6 +64,8 @@ def probe(container: InputContainer, stream: VideoStream, geometry: Geometry, co
         has_audio=any(s.type == "audio" for s in container.streams),
         encoder=next((lowered[k] for k in ENCODER_TAGS if lowered.get(k)), None),
         tags=tags,
+        video_stream=stream.index,
+        audio_stream=sound.index if sound is not None else None,
     )
 
 

@@ -16,7 +16,15 @@ import av
 from av.container import InputContainer
 from av.stream import Stream
 
-from curate.errors import Encrypted, NoDecoder, NotMedia, NoVideo, SourceError, Truncated
+from curate.errors import (
+    DolbyVisionOnly,
+    Encrypted,
+    NoDecoder,
+    NotMedia,
+    NoVideo,
+    SourceError,
+    Truncated,
+)
 from curate.media.boxes import MAX_BOXES, IsoBox, box_at, read_at
 from curate.media.contents import HEAD_BYTES, container_of, is_scrambled, other_contents
 
@@ -37,6 +45,15 @@ CODECS = {
     "apv1": "APV",
     "jxsm": "JPEG XS",
 }
+# Pillow is installed with us. It takes the first duration for 0 where none are given.
+NO_ANIMATED_WEBP = (
+    f"animated WebP is not decoded by FFmpeg {av.ffmpeg_version_info}: convert it to animated PNG "
+    "with every picture and its time, python -c \"import sys; from PIL import Image, ImageSequence; "
+    "f = [(i.copy(), i.info['duration']) for i in ImageSequence.Iterator(Image.open(sys.argv[1]))]; "
+    "f[0][0].save(sys.argv[2], save_all=True, append_images=[i for i, _ in f[1:]], "
+    'duration=[d for _, d in f])" film.webp film.apng, and where it should be smaller that to MP4 '
+    "with ffmpeg -i film.apng -fps_mode vfr -pix_fmt yuv420p film.mp4"
+)
 WITH_PYAV = {"H.266": 17, "APV": 17}  # whose wheels on the package index decode them
 ENCRYPTED_ENTRIES = (b"encv", b"drmi")  # sample entries of ISO/IEC 14496-12, 8.12, and of iTunes
 
@@ -44,7 +61,7 @@ ENCRYPTED_ENTRIES = (b"encv", b"drmi")  # sample entries of ISO/IEC 14496-12, 8.
 def not_opened(file: object, name: str, error: Exception) -> SourceError:
     """What to raise where no demuxer opens a file."""
     said = _said(error)
-    with _opened(file) as opened:
+    with reopened(file) as opened:
         if opened is None:
             return SourceError(f"{name}: cannot be opened: {_system_reason(error)}")
         size = opened.seek(0, 2)
@@ -107,7 +124,7 @@ def without_video(name: str, streams: list[Stream]) -> SourceError:
 
 def without_decoder(file: object, name: str) -> SourceError:
     """What to raise for a video stream that no decoder is built for."""
-    with _opened(file) as opened:
+    with reopened(file) as opened:
         tag = _codec_tag(opened) if opened else None
     codec = CODECS.get(tag or "", tag or "this video codec")
     called = f"{codec} ({tag})" if tag and codec != tag else codec
@@ -123,6 +140,21 @@ def without_decoder(file: object, name: str) -> SourceError:
     )
 
 
+def animated_webp(name: str) -> SourceError:
+    """What to raise for an animation of which FFmpeg shows nothing, or one picture."""
+    return NoDecoder(f"{name}: {NO_ANIMATED_WEBP}")
+
+
+def dolby_vision_only(name: str, profile: int) -> SourceError:
+    """What to raise for a base layer that only Dolby Vision's own metadata give colours."""
+    return DolbyVisionOnly(
+        f"{name}: Dolby Vision profile {profile}: its colours (IPT-PQ-c2) are right only after "
+        "Dolby Vision's own processing, which FFmpeg's decoders leave out: convert it with ffmpeg "
+        "-i IN -vf libplacebo=apply_dolbyvision=1:colorspace=bt709:color_primaries=bt709:"
+        "color_trc=bt709:range=limited:format=yuv420p OUT.mp4, or get a copy of profile 8"
+    )
+
+
 def encrypted(name: str, how: str = "") -> SourceError:
     """What to raise where all pictures are encrypted."""
     return Encrypted(f"{name}: {NO_KEY}{how}")
@@ -132,7 +164,7 @@ def without_frames(
     file: object, name: str, codec: str, num_packets: int, why: str | None
 ) -> SourceError:
     """What to raise where not one picture was decoded; `why` is what was first wrong."""
-    with _opened(file) as opened:
+    with reopened(file) as opened:
         head = read_at(opened, 0, SCRAMBLED_BYTES) if opened else b""
         if is_scrambled(head):
             return encrypted(name, " (its transport stream is scrambled)")
@@ -167,10 +199,7 @@ def refused(codec: str, container: str, packet: av.Packet, error: Exception) -> 
     """What to say where a decoder refuses a packet."""
     said = _said(error)
     if codec == "webp":
-        return (
-            f"animated WebP is not decoded by FFmpeg {av.ffmpeg_version_info} ({said}): convert "
-            "it to GIF or MP4"
-        )
+        return f"{NO_ANIMATED_WEBP} ({said})"
     if isinstance(error, av.error.PatchWelcomeError):
         return (
             f"the {codec} decoder lacks what this video uses ({said}): convert it, or update PyAV"
@@ -235,7 +264,7 @@ def is_encrypted_mp4(file: object) -> bool:
     """Tells whether an MP4's index has encrypted sample entries, whatever the packets say. Leaves
     the file where it was.
     """
-    with _opened(file) as opened:
+    with reopened(file) as opened:
         return opened is not None and any(entry in _index(opened) for entry in ENCRYPTED_ENTRIES)
 
 
@@ -333,7 +362,7 @@ def _printable(tag: bytes) -> str | None:
 
 
 @contextmanager
-def _opened(file: object) -> Iterator[BinaryIO | None]:
+def reopened(file: object) -> Iterator[BinaryIO | None]:
     """The file for another look, None where it cannot be had. One that was handed in open is left
     where it was.
     """

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Order:
     spans  those of an earlier pass, to sample again; None: look for shots
     names  scorers to compute
     known  clip id -> what is known of the columns that decide which clips the models are given
+    stream  index of the video stream that an earlier pass read; None: as the settings say
     """
 
     source: Source
@@ -67,6 +68,13 @@ class Order:
     spans: Sequence[Span] | None
     names: tuple[str, ...]
     known: Mapping[str, Mapping[str, Any]]
+    stream: int | None = None
+
+    def settings(self, settings: Pass) -> Pass:
+        """Returns the settings to scan with, those of an earlier pass reading its stream again."""
+        if self.stream is None:
+            return settings
+        return replace(settings, decode=settings.decode.model_copy(update={"stream": self.stream}))
 
 
 class Scanner:
@@ -101,14 +109,14 @@ class Scanner:
     def _scan(self, order: Order, part: Part | None, report: ScanReport) -> ClipRows:
         rows = ClipRows({name: self._batch(name) for name in order.names}, self._setup.skip, order.known)
         alive = _Alive(self._channel, report, part)
-        rows.take(scan(order.source, self._setup.settings, rows.wants, report, order.spans, part, alive, self._opener))
+        rows.take(scan(order.source, order.settings(self._setup.settings), rows.wants, report, order.spans, part, alive, self._opener))
         return rows
 
     def _parts(self, order: Order, report: ScanReport) -> tuple[Part, ...]:
         """Return the parts of a source that may have any; none, with a fault in the report, where it cannot be opened again."""
         if not report.may_be_long:
             return ()
-        settings, url = self._setup.settings, order.source.url
+        settings, url = order.settings(self._setup.settings), order.source.url
         try:
             return parts_of(url, settings.decode, warm_up_s(settings), self._opener)
         except SourceError as error:

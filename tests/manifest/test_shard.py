@@ -41,6 +41,15 @@ def test_what_was_written_is_read_back_and_large_columns_stay_apart(made: Any, m
     assert manifest.read_clips(0).equals(clips)
 
 
+def test_sources_of_a_shard_from_before_a_column_read_as_null_beside_newer_ones(made: Any, manifest: Manifest) -> None:
+    now = manifest.shard(0).read_sources()
+    path = manifest.shard(0).folder / "sources.parquet"
+    path.write_bytes(parquet.encode(now.drop_columns(["video_stream", "audio_stream"])))
+    old = manifest.shard(0).read_sources()
+    assert old.schema.equals(now.schema) and old["video_stream"].null_count == len(old) > 0
+    assert len(pa.concat_tables(manifest.iter_sources())) > len(old)
+
+
 def test_shard_without_clips_is_complete_and_has_every_column(made: Any, manifest: Manifest) -> None:
     made.commit(manifest.shard(0), manifest.index().sources(0), num_clips=0)
     assert manifest.pending_shards("pass1") == []
