@@ -26,6 +26,7 @@ from curate.config import Config, Limits
 from curate.errors import ConfigError
 from curate.manifest import parquet
 from curate.media.headers import Headers
+from curate.media.open import stream_choice
 from curate.models import Models
 from curate.pipelines.curation import RunResult, num_cores, run
 from curate.pipelines.estimate import Range, draw, scaled, total
@@ -129,7 +130,8 @@ def plan(config: Config) -> Plan:
     sources = list(list_sources(config.input))
     some = _even_sample(len(sources), config.seed)
     read = [sources[place] for place in some]
-    predictions = predicted(read, all_headers([source.url for source in read], config.limits))
+    urls, wanted = [source.url for source in read], stream_choice(config.decode).video
+    predictions = predicted(read, all_headers(urls, config.limits, wanted))
     drawn = draw(
         [one.cost_s for one in predictions], config.limit_sources or DEFAULT_PILOT, config.seed
     )
@@ -219,8 +221,10 @@ def _even_sample(num: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(num, MAX_HEADERS, replace=False))
 
 
-def all_headers(urls: Sequence[str], limits: Limits) -> list[Headers | None]:
-    """Read the headers of all sources, in children of their own: a file may crash FFmpeg or hang it.
+def all_headers(
+    urls: Sequence[str], limits: Limits, stream: int | None = None
+) -> list[Headers | None]:
+    """Read the headers of all sources (of the film, or of that stream), in children of their own: a file may crash FFmpeg or hang it.
     None for those that cannot be read.
     """
     if not urls:
@@ -238,7 +242,7 @@ def all_headers(urls: Sequence[str], limits: Limits) -> list[Headers | None]:
     def headers(url: str) -> Headers | None:
         decoder = idle.get()
         try:
-            return decoder.headers(url)
+            return decoder.headers(url, stream)
         except ChildDied:
             return None
         finally:

@@ -21,14 +21,14 @@ class Headers:
     duration_s: float | None
 
 
-def read_headers(url: str, opener: Opener = open_file) -> Headers | None:
-    """Reads the headers of one source; None where it cannot be opened or holds no video."""
+def read_headers(url: str, opener: Opener = open_file, stream: int | None = None) -> Headers | None:
+    """Reads the headers of one source, of the film or of that stream; None where it cannot be opened or holds no such video."""
     try:
         file = opener(url, SPOOL_GB)
     except SourceError:
         return None
     try:
-        return _headers(file, url)
+        return _headers(file, url, stream)
     except Exception:  # noqa: BLE001  headers only weigh a draw; the scan says what is wrong
         return None
     finally:
@@ -36,8 +36,8 @@ def read_headers(url: str, opener: Opener = open_file) -> Headers | None:
             file.close()
 
 
-def _headers(file: object, url: str) -> Headers:
-    container, stream = open_video(file, url)
+def _headers(file: object, url: str, wanted: int | None) -> Headers:
+    container, stream = open_video(file, url, wanted=wanted)
     with container:
         rate = stream.average_rate or stream.guessed_rate
         length: float | None = None

@@ -206,7 +206,8 @@ def _serve(channel: Channel, opener: FileClient) -> None:
                 setup = message.unpickled()
                 scanner = setup and Scanner(setup, channel, opener)
             elif message.kind == "headers":
-                headers = read_headers(message.unpickled(), opener)
+                url, stream = message.unpickled()
+                headers = read_headers(url, opener, stream)
                 channel.send("headers", found=headers and asdict(headers))
             else:
                 assert scanner is not None

@@ -98,9 +98,9 @@ class Decoder:
         message = self._asked("scan", order, url, advanced)
         return _scanned(message, time.thread_time() - start_s)
 
-    def headers(self, url: str) -> Headers | None:
+    def headers(self, url: str, stream: int | None = None) -> Headers | None:
         """Return what the headers of a source say; None where it cannot be opened. Raises `ChildDied`."""
-        found = self._asked("headers", url, url, lambda _: None).head["found"]
+        found = self._asked("headers", (url, stream), url, lambda _: None).head["found"]
         return found and Headers(**found)
 
     def _asked(self, kind: str, content: Any, url: str, advanced: Callable[[Advanced | None], None]) -> Message:

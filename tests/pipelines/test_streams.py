@@ -8,12 +8,13 @@ import pytest
 from containers import Film, write
 from curated import curate_films
 
-from curate.config import Decode, parse_config
+from curate.config import Decode, Limits, parse_config
 from curate.dataset import CuratedClips
 from curate.export.config import parse_export
 from curate.kept import read_kept
 from curate.pipelines.curation import run
 from curate.pipelines.export import export
+from curate.pipelines.plan import all_headers
 from curate.pipelines.worker.child import Order
 from curate.scan import Pass
 from curate.sources import Source
@@ -64,6 +65,13 @@ def test_a_wrong_index_fails_the_source_and_lists_its_streams(films: Path, tmp_p
     row = pd.read_parquet(tmp_path / "set" / "sources").iloc[0]
     assert (row.status, row.fault_kind) == ("failed", "NoSuchStream")
     assert row.fault_message.startswith("decode.stream=2 is no video stream that can be decoded")
+
+
+def test_a_plan_weighs_the_stream_that_will_be_read(films: Path) -> None:
+    url = str(films / "two.mkv")
+    found = all_headers([url, url], Limits(), 0) + all_headers([url], Limits())
+    assert [one and (one.width, one.height) for one in found] == [(192, 128)] * 2 + [(320, 240)]
+    assert all_headers([url], Limits(), 2) == [None]
 
 
 def test_scorers_that_come_later_read_the_stream_that_was_read(films: Path) -> None:
