@@ -43,17 +43,15 @@ class Crop:
         Where chroma is subsampled, the top and left edges move outward to a whole chroma sample.
         A crop that leaves nothing of the picture is not believed.
         """
+        if self == WHOLE:
+            return picture
         luma, *chroma = picture.planes
         height, width = luma.shape
-        factor_y, factor_x = (1, 1)
-        if chroma:
-            factor_y, factor_x = (
-                max(1, round(whole / part))
-                for whole, part in zip(luma.shape, chroma[0].shape, strict=True)
-            )
+        coarse = chroma[0].shape if chroma else luma.shape
+        factor_y, factor_x = max(1, round(height / coarse[0])), max(1, round(width / coarse[1]))
         top, left = self.top // factor_y * factor_y, self.left // factor_x * factor_x
         bottom, right = height - self.bottom, width - self.right
-        if self == WHOLE or top >= bottom or left >= right:
+        if top >= bottom or left >= right:
             return picture
         small = [
             plane[top // factor_y : -(-bottom // factor_y), left // factor_x : -(-right // factor_x)]

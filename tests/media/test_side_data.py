@@ -1,5 +1,6 @@
 """The crop of a container: what it hides is nowhere in a picture."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -114,3 +115,17 @@ def test_a_grey_picture_is_cropped_at_any_edge_and_an_absurd_crop_is_not_believe
 def test_a_codec_that_matroska_does_not_hold_has_no_side_data(tmp_path: Path) -> None:
     path = write(tmp_path / "a.avi", Film("wmv2", 320, 240))
     assert side_data_of(path) == SideData() and len(frames(path)) == 25
+
+
+def test_a_copy_of_a_turned_film_tells_the_size_that_is_shown(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.mp4", FILM)
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 240 << 16, 0, 1 << 30)
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(data)
+    times = np.array([one.time_ns for one in frames(turned)], np.int64)
+    assert frames(turned)[0].picture.geometry.displayed == (240, 320)
+    span = Span(int(times[0]), int(times[-1]) + 40_000_000)
+    made = cut_copy(str(turned), span, times, tmp_path / "copy.mp4", audio=False)
+    assert (made.width, made.height) == frames(made.path)[0].picture.geometry.displayed
