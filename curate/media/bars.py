@@ -132,9 +132,14 @@ def _off(lines: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _side(lines: np.ndarray) -> list[_Side]:
-    """Edges that most points agree on, seen from line 0 of (T, n, P): the sharp one, then the soft one; none where line 0 is not flat."""
+    """Edges that most points agree on, seen from line 0 of (T, n, P): the sharp one, then the soft one; none where line 0 is not flat.
+
+    Nor in fewer than five lines.
+    """
     num_lines = lines.shape[1]
     least, most = max(2, int(np.ceil(MIN_SHARE * num_lines))), int(MAX_SHARE * num_lines)
+    if most < least:
+        return []
     outer = lines[:, :least]
     levels = np.median(outer, axis=(1, 2))
     noise = 1.4826 * float(np.median(_off(outer, levels)))

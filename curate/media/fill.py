@@ -20,6 +20,7 @@ from curate.media.bars import BarProfile
 MIN_SHARE, MAX_SHARE = 0.06, 0.42  # of the side: a fill thinner than that hides nothing
 MAX_SAMPLES = 8
 REACH = 3  # px
+MIN_LINES = REACH + 3  # of a margin: thinner, no line of it lies clear of both the rim and the seam
 RIDGE_RATIO, RIDGE_LEVELS = 1.5, 2.0
 MIN_STRAIGHT = 0.5
 MAX_DETAIL = 0.5  # detail of the sides over that of the middle
@@ -65,6 +66,9 @@ def _margins(lines: np.ndarray) -> tuple[int, int, float] | None:
     if seam is None:
         return None
     before, after, straight = seam
+    # Of a small picture the two edges may lie at the rim, or next to each other.
+    if min(before, after) < MIN_LINES or num_lines - before - after <= 2 * REACH:
+        return None
     outside = np.concatenate([detail[2 : before - REACH], detail[num_lines - after + REACH : -2]]).mean(axis=1)
     inside = detail[before + REACH : num_lines - after - REACH].mean(axis=1)
     is_softer = float(np.quantile(outside, 0.9)) <= MAX_DETAIL * float(np.median(inside))

@@ -21,11 +21,12 @@ MIN_SHIFT, MAX_SHIFT = 0.15, 0.6  # of the picture's side
 MIN_OVERLAP = 0.25  # of the pattern's energy
 FIXED_WORTH, MOVING_CAMERA, FIXED_CAMERA = 0.6, 0.1, 0.25  # share of the scene that stands
 REDUCED = 3  # px that are one in the autocorrelation: letters of a mark are larger
+MIN_SIDE = 2 * REDUCED  # px: a smaller picture has no shift to try
 
 
 def repetition(still: Standing) -> float:
     """How well the standing edges repeat, in [0, 1], less before a fixed camera; 0 where they are not spread over the picture."""
-    if spread(still) < MIN_CELLS:
+    if min(still.edges.shape) < MIN_SIDE or spread(still) < MIN_CELLS:
         return 0.0
     standing = (still.edges > MIN_EDGE).astype(np.float32)
     scale = standing * np.minimum(1.0, EDGE_LEVELS / np.maximum(magnitude(still.dx, still.dy), 1e-3))

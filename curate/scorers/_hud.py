@@ -19,11 +19,12 @@ MIN_MOVING = 0.25  # share of a cell with graphics that moves behind them: the d
 MIN_CLEAN = 5  # cells
 MAX_MIDDLE = 0.02  # share of the edges in the middle that stand
 MIN_SAMPLES = 3
+MIN_SIDE = 5  # px: a step in each of four cells
 
 
 def hud_cells(grid: Sequence[np.ndarray]) -> int | None:
-    """Number of rim cells with standing graphics over uint8 (H, W) samples; None for fewer than `MIN_SAMPLES`."""
-    if len(grid) < MIN_SAMPLES:
+    """Number of rim cells with standing graphics over uint8 (H, W) samples; None for too few of them, or too small ones, to tell."""
+    if len(grid) < MIN_SAMPLES or min(grid[0].shape) < MIN_SIDE:
         return None
     standing, present, moving = (_cells(one) for one in _standing(grid))
     middle, rim = standing[1:3, 1:3].sum() / max(1e-9, present[1:3, 1:3].sum()), np.ones((4, 4), bool)

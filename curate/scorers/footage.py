@@ -28,7 +28,7 @@ from curate.clip import Fault
 from curate.samples import ClipSamples, Pair, Wants
 from curate.scorers import Column, Score
 from curate.scorers._drawn import DRAWN_SHARE, bar_share, line_length, tone_share
-from curate.scorers._hud import hud_cells
+from curate.scorers._hud import MIN_SAMPLES, MIN_SIDE, hud_cells
 
 if TYPE_CHECKING:
     from curate.models import Models
@@ -83,7 +83,9 @@ class Scorer:
             row["footage_is_screen"] = stands < self.standing_share and lines >= self.line_length
             row["footage_is_animation"] = stands < self.standing_share and lines < self.line_length
         row["footage_hud_cells"] = cells = hud_cells(clip.motion.grid if clip.motion else ())
-        if cells is None:
+        if cells is None and clip.motion and len(clip.motion.grid) >= MIN_SAMPLES:
+            faults.append(Fault("footage", "SmallPicture", f"graphics at the rim take a picture of {MIN_SIDE} px a side to tell"))
+        elif cells is None:
             faults.append(Fault("footage", "TooFewSamples", "graphics that stand while the picture moves take three samples to tell"))
         else:
             row["footage_has_hud"] = cells >= self.hud_cells and not is_drawn
