@@ -11,12 +11,14 @@ there: a dissolve (its span is measured), a hard cut that motion hid from the fu
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from curate.shots import Transition
 from curate.shots.blend import Blend, located
 from curate.shots.fades import RETURNED, FadeFinder
+from curate.shots.likeness import is_other_picture, spread_of
 from curate.shots.params import Shots
 from curate.shots.passes import Proposal, RatedPass
 from curate.shots.pending import Pending
@@ -35,6 +37,11 @@ JUMP = 2.5
 """How much a hidden hard cut must stand out over every other step within `JUMP_BESIDE_S`."""
 JUMP_BESIDE_S = 0.25
 JUMP_SPREAD = 0.15
+
+AT_AN_END = 2
+"""Frames: so many the adaptive detector looks at on either side."""
+SPARSE_NS = 180_000_000
+"""From here on between two frames, nothing beside a step can say whether it stands out: slides that are one frame each, time lapses."""
 
 
 class CascadeDetector:
@@ -111,8 +118,16 @@ class CascadeDetector:
             self._fade_spans = [fade for fade in self._fade_spans if fade.end_ns >= self._track.times_ns[0]]
 
     def _judge_cut(self, at: int) -> None:
-        if not self._is_flash(at, at):
+        if not self._is_flash(at, at) and not self._is_unfounded(at):
             self._add_cut(at)
+
+    def _is_unfounded(self, at: int) -> bool:
+        """Whether a step far from other frames, at an end of the source, stands out over nothing but the copies that pad it there."""
+        track = self._track
+        is_inside = AT_AN_END < at < track.next - AT_AN_END
+        if is_inside or track.first >= at or track.time_ns(at) - track.time_ns(at - 1) < SPARSE_NS:
+            return False
+        return not is_other_picture(track.feature(at - 1), track.feature(at))
 
     def _add_cut(self, at: int) -> None:
         self._cuts.append(at)
@@ -131,7 +146,10 @@ class CascadeDetector:
     def _place(self, found: Proposal) -> None:
         """What happened in an interval that no full-rate cut and no fade explains."""
         track, before = self._track, max(found.before, self._track.first)
-        if any(before < cut <= found.at for cut in self._cuts) or self._in_fade(track.time_ns(before), track.time_ns(found.at)):
+        found = replace(found, at=self._cut_slides(before, found.at))
+        if found.at <= before or any(before < cut <= found.at for cut in self._cuts):
+            return
+        if self._in_fade(track.time_ns(before), track.time_ns(found.at)):
             return
         first, last = self._dissolve
         if (first <= before and found.at <= last) or rms(track.feature(found.at) - track.feature(before)) < SAME:
@@ -150,6 +168,21 @@ class CascadeDetector:
             self._dissolve = span
             start_ns, end_ns = (track.time_ns(index) for index in span)
             self._pending.add(Transition(start_ns, end_ns, "dissolve"))
+
+    def _cut_slides(self, before: int, at: int) -> int:
+        """Cuts where a picture follows another one, with no frame between them for so long that the two must tell by themselves.
+
+        Returns the last frame of the interval before the first of them.
+        """
+        track, last = self._track, at
+        for one in range(before + 1, at + 1):
+            before_ns, now_ns = track.time_ns(one - 1), track.time_ns(one)
+            if now_ns - before_ns < SPARSE_NS or one in self._cuts or self._in_fade(before_ns, now_ns):
+                continue
+            if is_other_picture(track.feature(one - 1), track.feature(one)):
+                self._add_cut(one)
+                last = min(last, one - 1)
+        return last
 
     def _fitted(self, before: int, found: Proposal) -> tuple[int, Blend] | None:
         """The best ramp near an interval, and the index that its positions count from; None where there are too few frames."""
@@ -193,16 +226,16 @@ class CascadeDetector:
         times_s, features = self._track.window(start, stop)
         steps = rms(np.diff(features, axis=0))
         inside = slice(before - start, at - start)
+        if not len(steps[inside]):
+            return None  # frame `at` is a fade's first one
         best = int(np.argmax(steps[inside])) + inside.start
         near = np.abs(times_s[1:] - times_s[best + 1]) <= JUMP_BESIDE_S
         near[best] = False
         others = steps[near]
         if steps[best] < self._params.min_change or len(others) < 2 or steps[best] < JUMP * others.max():
             return None
-        blocks = np.square(features[best + 1] - features[best]).reshape(-1, 3).sum(axis=1)
-        spread = blocks.sum() ** 2 / (len(blocks) * np.square(blocks).sum())
         found = start + best + 1
-        return found if spread >= JUMP_SPREAD and not self._is_flash(found, found) else None
+        return found if spread_of(features[best + 1] - features[best]) >= JUMP_SPREAD and not self._is_flash(found, found) else None
 
     def _is_flash(self, first: int, last: int) -> bool:
         """Whether the picture before frame `first` is back soon after frame `last`, or the one from `last` on was there just before."""

@@ -16,6 +16,7 @@ Whatever is found, by whomever, is a doubt (`curate.shots.doubts`) until what fo
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -144,7 +145,11 @@ class VerifyDetector(CascadeDetector):
 
     def _place(self, found: Proposal) -> None:
         track, before = self._track, max(found.before, self._track.first)
-        if any(before < cut <= found.at for cut in self._cuts) or self._in_fade(track.time_ns(before), track.time_ns(found.at)):
+        # The judge and the network know frames that follow each other.
+        found = replace(found, at=self._cut_slides(before, found.at))
+        if found.at <= before or any(before < cut <= found.at for cut in self._cuts):
+            return
+        if self._in_fade(track.time_ns(before), track.time_ns(found.at)):
             return
         if self._finds_wipe(before, found.at):
             return
