@@ -133,7 +133,9 @@ def _of_manifest(path: str | Path, rules: Mapping[str, Rule], column: str) -> Cl
     kept = read_kept(path, rules).table
     own = {"url": kept["source_url"], "times_ns": kept["frame_times_ns"], "is_duplicate": kept["frame_is_duplicate"]}
     own |= {name: kept[name] for name in ("size_bytes", "etag", "mtime_ns", "video_stream")}
-    own |= {name: kept[f"active_{name}"] for name in BOX}
+    # What is not known of the active picture is a mistake of ours: the clip has the whole one then.
+    whole = {"x": pa.scalar(0, pa.int32()), "y": pa.scalar(0, pa.int32()), "width": kept["width"], "height": kept["height"]}
+    own |= {name: pc.coalesce(kept[f"active_{name}"], whole[name]) for name in BOX}
     own |= dict.fromkeys(("member_offset", "member_size"), pa.nulls(len(kept), pa.int64()))
     run = Manifest.open(path).read_run()
     made_from = {} if run is None else {"pass": run.pass_fingerprint, "scorer": run.scorers.get("motion")}

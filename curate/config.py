@@ -148,7 +148,13 @@ class Clips(Section):
     min_clip_s: float = Field(
         2.0, ge=0.1, le=600, description="shorter clips are recorded as dropped and not scored", json_schema_extra={"unit": "s"}
     )
-    max_clip_s: float = Field(12.0, ge=0.2, le=600, description="longer shots are divided", json_schema_extra={"unit": "s"})
+    max_clip_s: float = Field(
+        12.0,
+        ge=0.2,
+        le=600,
+        description="longer shots are divided between frames; only a single picture that stands longer makes a longer clip",
+        json_schema_extra={"unit": "s"},
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "Clips":

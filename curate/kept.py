@@ -104,7 +104,7 @@ class KeptClips(Sequence[KeptClip]):
             mtime_ns=values["mtime_ns"],
             span=Span(values["start_ns"], values["end_ns"]),
             snapped=snapped,
-            active=Box(*(values[f"active_{name}"] for name in ("x", "y", "width", "height"))),
+            active=_active(values),
             times_ns=_flat(row["frame_times_ns"]).to_numpy(),
             is_duplicate=_flat(row["frame_is_duplicate"]).to_numpy(zero_copy_only=False),
             caption=values["caption"],
@@ -119,6 +119,13 @@ class KeptClips(Sequence[KeptClip]):
 
     def __iter__(self) -> Iterator[KeptClip]:
         return (self[i] for i in range(len(self)))
+
+
+def _active(values: Mapping[str, Any]) -> Box:
+    """The active picture; the whole one where it is not known."""
+    if values["active_x"] is None:
+        return Box(0, 0, values["width"], values["height"])
+    return Box(*(values[f"active_{name}"] for name in ("x", "y", "width", "height")))
 
 
 def read_kept(folder: str | Path, select: Mapping[str, Rule] | None = None) -> KeptClips:

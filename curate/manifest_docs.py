@@ -110,6 +110,10 @@ rows. A folder that is found elsewhere under the same keys is the same folder: o
 | `Unreachable`, `SourceChanged` | could not be read to its end, or changed meanwhile |
 | `Quarantined` | killed its worker |
 
+A class of Python's (`IndexError`, ...) under the stage `shots`, `box`, `track`, `samples`, `pairs`, `packets`, `scan` or a scorer's name is
+a mistake of ours. What it cost is null in that clip, or is one frame of it; please report it. Only `shots` and `scan` are faults of
+the source: where the shot detector fails, the shot ends, and another detector begins with that frame.
+
 ## Fingerprints
 
 16 hex digits of SHA-256 over the parameters that matter: one for the pass (decoder, sampling, shots, clips), one for each

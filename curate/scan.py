@@ -7,12 +7,18 @@ r"""One pass over one source: decode once, let everything that needs pixels ride
 
 Memory is bounded by one open clip and the detector's latency, never by the length of the source.
 
+A mistake of ours costs the least it can. A step that raises while a clip is closed costs that clip the columns that the step makes, and one
+that raises on a frame costs the clip that frame; `faults` says so, and the pass goes on. Where the shot detector raises, the shot ends, and
+another detector begins with that frame. Where the picture changes its size, the shot ends as well: everything about a clip is of one size.
+
 A long source is scanned in parts (`curate.media.parts`). Each is a pass of its own: it begins a warm-up before its part, so that
 detectors know what came before, and ends when they have said all about it; only what lies in the part is handed out and counted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,7 +27,7 @@ from curate.config import Clips, Decode, Limits, Sampling
 from curate.errors import CurateError, SourceError
 from curate.media.crop import part_of, without_overlays
 from curate.media.decode import DecodedFrame, Reader
-from curate.media.geometry import inward
+from curate.media.geometry import Geometry, inward
 from curate.media.held import Held, HeldSamples, active_box
 from curate.media.open import Opener, open_file, open_reader
 from curate.media.pairs import PairPicker
@@ -32,13 +38,17 @@ from curate.media.provenance import read_provenance
 from curate.media.seek import Part
 from curate.media.track import FrameTrack
 from curate.samples import PREVIEW_SHORT_SIDE, ClipSamples, MotionFrames, Pair, SourceFacts, Surround, Track, Wants
-from curate.shots import ShotDetector, Transition
+from curate.shots import ShotDetector
 from curate.shots.assemble import EdgeKind, ShotAssembler, ShotSpan
 from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
 PASS_VERSION = 7
+MAX_RESTARTS = 32  # of the shot detector in one source; one that fails more often says nothing about it
+MAX_CLIP_FAULTS = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,10 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """One row of `clips.parquet`; the columns are described in `curate.manifest`."""
+    """One row of `clips.parquet`; the columns are described in `curate.manifest`. None, but for the caption, has its reason in `faults`,
+
+    or says that nothing is left (snapped) or known (bits_per_pixel).
+    """
 
     clip_id: str
     source_key: str
@@ -68,31 +81,35 @@ class ClipFacts:
     fps: float
     snapped_start_ns: int | None
     snapped_end_ns: int | None
-    snapped_duration_s: float
+    snapped_duration_s: float | None
     start_kind: str
     end_kind: str
     width: int
     height: int
-    active_x: int
-    active_y: int
-    active_width: int
-    active_height: int
-    active_short_side: int
+    active_x: int | None
+    active_y: int | None
+    active_width: int | None
+    active_height: int | None
+    active_short_side: int | None
     bits_per_pixel: float | None
     is_after_fault: bool
     is_scored: bool
     caption: str | None
-    faults: list[dict[str, object]]
+    faults: list[Fault]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScannedClip:
-    """A closed clip: its facts, its frames (int64[N] times, bool[N]), and the samples that each scorer wants, none if it is too short."""
+    """A closed clip: its facts, its frames (int64[N] times, bool[N]), and the samples that each scorer wants, none if it is too short.
+
+    `lost` says of the other scorers why their samples could not be made.
+    """
 
     facts: ClipFacts
     times_ns: np.ndarray
     is_duplicate: np.ndarray
     samples: dict[str, ClipSamples]
+    lost: dict[str, Fault] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -167,6 +184,8 @@ def warm_up_s(settings: Pass) -> float:
 class _OnePass:
     """The state of one pass; everything in it is bounded by the open clip."""
 
+    _detector: ShotDetector  # while shots are looked for
+
     def __init__(
         self,
         source: Source,
@@ -180,10 +199,11 @@ class _OnePass:
         self._source, self._settings, self._wants, self._report, self._reader = source, settings, wants, report, reader
         self._span = part.span if part else None
         probe = reader.probe
-        self._displayed = probe.geometry.displayed
+        # From when on the pictures have which size; the clip that is open begins in the first of them.
+        self._geometries: list[tuple[int, Geometry]] = [(-(2**63), probe.geometry)]
         self._facts = SourceFacts(
             source.key,
-            *self._displayed,
+            *probe.geometry.displayed,
             fps=probe.fps,
             bit_depth=probe.bit_depth,
             caption=source.caption,
@@ -197,25 +217,26 @@ class _OnePass:
         self._pairs = PairPicker(sampling.pair_ms)
         # Frames of the warm-up take the fault back; without one the part begins in damage.
         self._assembler = ShotAssembler(clips.max_clip_s, self._span, "fault" if part and part.from_ns is not None else "source")
+        self._num_restarts = 0
+        self._lost: list[tuple[Span, Fault]] = []
         self._last_ns: int | None = None
         self._forgotten_ns = -(2**63)
 
     def run(self) -> Iterator[ScannedClip]:
-        detector = open_detector(self._settings.shots)
+        self._detector = open_detector(self._settings.shots)
         for item in self._reader.frames():
             if isinstance(item, Fault):
                 self._blame(item)
-                yield from self._finish(detector, "fault")
-                detector = open_detector(self._settings.shots)
+                yield from self._break_off("fault")
             else:
+                if item.picture.geometry != self._geometries[-1][1]:
+                    yield from self._end_shot(item.time_ns, "cut")
                 self._take(item)
-                self._assembler.push(item.time_ns)
-                transitions = detector.push(item.time_ns, item.picture.tiny_bgr(*detector.size))
-                yield from self._close(self._assembler.advance(transitions, detector.settled_ns))
-            if self._assembler.is_over:
+                yield from self._look(item)
+            if self._assembler.is_over or self._num_restarts > MAX_RESTARTS:
                 break
         else:
-            yield from self._finish(detector, "source")
+            yield from self._break_off("source")
         self._report.num_shots = self._assembler.num_shots
 
     def run_given(self, spans: Sequence[Span]) -> Iterator[ScannedClip]:
@@ -241,15 +262,43 @@ class _OnePass:
 
     def _take(self, frame: DecodedFrame) -> None:
         """Every frame passes here once; only what the grid and the pairs choose is kept."""
-        is_duplicate = self._track.push(frame.time_ns, frame.picture.lattice(), frame.is_interlaced)
-        self._held.push(frame.time_ns, frame.picture)
+        time_ns, picture = frame.time_ns, frame.picture
+        if picture.geometry != self._geometries[-1][1]:
+            self._geometries.append((time_ns, picture.geometry))
+        lost: list[Fault] = []
+        is_duplicate = attempt(lost, "track", time_ns, lambda: self._track.push(time_ns, picture.lattice(), frame.is_interlaced))
+        if is_duplicate is None:
+            self._track.pass_over(time_ns)
+        attempt(lost, "samples", time_ns, lambda: self._held.push(time_ns, picture))
         if self._with_luma:
-            self._pairs.push(frame.time_ns, is_duplicate, frame.picture)
-        if self._span is None or frame.time_ns in self._span:
+            attempt(lost, "pairs", time_ns, lambda: self._pairs.push(time_ns, bool(is_duplicate), picture))
+        self._lost += [(Span(time_ns, time_ns + 1), fault) for fault in lost]
+        if self._span is None or time_ns in self._span:
             self._count(frame)
-        elif frame.time_ns < self._span.start_ns:
-            self._forget(frame.time_ns)
-        self._last_ns = frame.time_ns
+        elif time_ns < self._span.start_ns:
+            self._forget(time_ns)
+        self._last_ns = time_ns
+
+    def _look(self, frame: DecodedFrame) -> Iterator[ScannedClip]:
+        """Shows the frame to the shot detector, and closes the clips that are certain by now.
+
+        Of what a detector that raises has not said yet nothing is known: the clips that may hold a cut there say so.
+        """
+        time_ns, lost = frame.time_ns, list[Fault]()
+        tiny = attempt(lost, "shots", time_ns, lambda: frame.picture.tiny_bgr(*self._detector.size))
+        transitions = None if tiny is None else attempt(lost, "shots", time_ns, lambda: self._detector.push(time_ns, tiny))
+        if tiny is not None and transitions is None:
+            self._num_restarts += 1
+            self._blame(lost[0])
+            from_ns = min(self._detector.settled_ns, time_ns - 1)
+            self._lost.append((Span(from_ns, time_ns + 1), lost[0]))
+            yield from self._end_shot(time_ns, "fault")
+            transitions = attempt(lost, "shots", time_ns, lambda: self._detector.push(time_ns, tiny))
+        elif lost:  # the detector does not see the frame
+            self._lost.append((Span(time_ns, time_ns + 1), lost[0]))
+        self._assembler.push(time_ns)
+        if transitions is not None:
+            yield from self._close(self._assembler.advance(transitions, self._detector.settled_ns))
 
     def _count(self, frame: DecodedFrame) -> None:
         report = self._report
@@ -262,15 +311,25 @@ class _OnePass:
         report.num_frames += 1
         report.num_interlaced += frame.is_interlaced
 
-    def _finish(self, detector: ShotDetector, kind: EdgeKind) -> Iterator[ScannedClip]:
+    def _break_off(self, kind: EdgeKind) -> Iterator[ScannedClip]:
         """The source ends or breaks off here: what is open closes at the end of the last good frame."""
         end_ns = self._reader.end_ns
-        if end_ns is None:
-            return
+        if end_ns is not None:
+            if self._assembler.open_start_ns is not None:
+                self._track.finish(end_ns)
+            yield from self._end_shot(end_ns, kind)
+
+    def _end_shot(self, end_ns: int, kind: EdgeKind) -> Iterator[ScannedClip]:
+        """What is open closes, and another detector sees what comes."""
+        detector, self._detector = self._detector, open_detector(self._settings.shots)
         if self._assembler.open_start_ns is not None:
-            self._track.finish(end_ns)
-            transitions: list[Transition] = detector.finish(end_ns)
-            yield from self._close(self._assembler.advance(transitions, end_ns))
+            lost: list[Fault] = []
+            transitions = attempt(lost, "shots", end_ns, lambda: detector.finish(end_ns))
+            for fault in lost:
+                if all(other.time_ns != end_ns for _, other in self._lost):  # it has been said that it is broken
+                    self._blame(fault)
+                    self._lost.append((Span(min(detector.settled_ns, end_ns - 1), end_ns), fault))
+            yield from self._close(self._assembler.advance(transitions or [], end_ns))
         yield from self._close(self._assembler.finish(end_ns, kind))
 
     def _close(self, shots: Iterator[ShotSpan]) -> Iterator[ScannedClip]:
@@ -286,36 +345,78 @@ class _OnePass:
         self._forgotten_ns = time_ns
         for buffer in (self._held, self._track, self._pairs, self._reader.packets):
             buffer.forget_before(time_ns)
+        self._lost = [one for one in self._lost if one[0].end_ns > time_ns]
+        while len(self._geometries) > 1 and self._geometries[1][0] <= time_ns:
+            del self._geometries[0]
 
     def _clip(self, shot: ShotSpan) -> ScannedClip:
-        span, report, clips = shot.span, self._report, self._settings.clips
+        """A step that raises leaves its columns null, and so do those that need what it makes."""
+        span, report, min_clip_s = shot.span, self._report, self._settings.clips.min_clip_s
+        geometry = next(one for from_ns, one in reversed(self._geometries) if from_ns <= span.start_ns)
+        faults = self._lost_in(span)
         held = self._held.cut(span)
-        box, surround = self._active(span, held)
-        track = self._track.cut(span, *lattice_slices(self._reader.probe.geometry, box))
-        snapped = snap(span, self._reader.packets.keyframes_ns, ends_source=shot.end_kind in ("source", "fault"))
-        is_scored = span.duration_s >= clips.min_clip_s
+        active = attempt(faults, "box", span.start_ns, lambda: self._active(span, held, geometry))
+        track = active and attempt(faults, "track", span.start_ns, lambda: self._track_of(span, geometry, active[0]))
+        packets = attempt(faults, "packets", span.start_ns, lambda: self._packets_of(shot))
+        snapped = packets and packets[0]
+        is_scored = span.duration_s >= min_clip_s
         if is_scored:
             report.exact_s += span.duration_s
-        if snapped and snapped.duration_s >= clips.min_clip_s:
+        if snapped and snapped.duration_s >= min_clip_s:
             report.snapped_s += snapped.duration_s
         report.num_clips += 1
-        samples = self._samples(span, held, box, surround, track) if is_scored else {}
-        return ScannedClip(self._row(shot, box, track, snapped, is_scored), track.times_ns, track.is_duplicate, samples)
+        samples: dict[str, ClipSamples] = {}
+        lost: dict[str, Fault] = {}
+        if is_scored:
+            samples, lost = self._samples(_Closed(span, geometry, held, active, track), faults)
+        times_ns, is_duplicate = self._track.times(span)
+        row = self._row(shot, geometry, active and active[0], len(times_ns), packets, is_scored, faults)
+        return ScannedClip(row, times_ns, is_duplicate, samples, lost)
 
-    def _active(self, span: Span, held: list[Held]) -> tuple[Box, Surround]:
+    def _lost_in(self, span: Span) -> list[Fault]:
+        """What was lost on the way of the frames of a clip, each kind once."""
+        found: dict[tuple[str, str, str], Fault] = {}
+        for where, fault in self._lost:
+            if where.start_ns < span.end_ns and span.start_ns < where.end_ns:
+                found.setdefault((fault.stage, fault.kind, fault.message), fault)
+        return list(found.values())[:MAX_CLIP_FAULTS]
+
+    def _active(self, span: Span, held: list[Held], geometry: Geometry) -> tuple[Box, Surround]:
         """The picture that is scored, and what lies around it."""
-        box, surround = active_box(held, self._displayed)
+        box, surround = active_box(held, geometry.displayed)
         sampling = self._settings.sampling
         if sampling.crop == "overlays":
-            found = without_overlays(self._motion_frames(span, held, box), sampling.crop_min_area)
+            found = without_overlays(self._motion_frames(span, held, box, geometry), sampling.crop_min_area)
             if found is not None:
                 box, surround = part_of(box, found), replace(surround, box=box, overlays_cut=found.kinds)
         return box, surround
 
-    def _row(self, shot: ShotSpan, box: Box, track: Track, snapped: Span | None, is_scored: bool) -> ClipFacts:
-        span, geometry = shot.span, self._reader.probe.geometry
-        num_frames = len(track.times_ns)
-        num_bits = 8 * self._reader.packets.num_bytes(span)
+    def _track_of(self, span: Span, geometry: Geometry, box: Box) -> Track:
+        track = self._track.cut(span, *lattice_slices(geometry, box))
+        if not len(track.times_ns):
+            raise ValueError("no frame of the clip could be looked at")
+        return track
+
+    def _packets_of(self, shot: ShotSpan) -> tuple[Span | None, int]:
+        """The span between keyframes, and the bits of compressed video."""
+        packets = self._reader.packets
+        snapped = snap(shot.span, packets.keyframes_ns, ends_source=shot.end_kind in ("source", "fault"))
+        return snapped, 8 * packets.num_bytes(shot.span)
+
+    def _row(
+        self,
+        shot: ShotSpan,
+        geometry: Geometry,
+        box: Box | None,
+        num_frames: int,
+        packets: tuple[Span | None, int] | None,
+        is_scored: bool,
+        faults: list[Fault],
+    ) -> ClipFacts:
+        span = shot.span
+        width, height = geometry.displayed
+        snapped, num_bits = packets or (None, 0)
+        snapped_s = snapped.duration_s if snapped else 0.0
         coded = geometry.coded_width * geometry.coded_height * num_frames
         return ClipFacts(
             clip_id=clip_id(self._source.key, span),
@@ -330,56 +431,61 @@ class _OnePass:
             fps=num_frames / span.duration_s,
             snapped_start_ns=snapped.start_ns if snapped else None,
             snapped_end_ns=snapped.end_ns if snapped else None,
-            snapped_duration_s=snapped.duration_s if snapped else 0.0,
+            snapped_duration_s=snapped_s if packets else None,
             start_kind=shot.start_kind,
             end_kind=shot.end_kind,
-            width=self._displayed[0],
-            height=self._displayed[1],
-            active_x=box.x,
-            active_y=box.y,
-            active_width=box.width,
-            active_height=box.height,
-            active_short_side=min(box.width, box.height),
+            width=width,
+            height=height,
+            active_x=box.x if box else None,
+            active_y=box.y if box else None,
+            active_width=box.width if box else None,
+            active_height=box.height if box else None,
+            active_short_side=min(box.width, box.height) if box else None,
             bits_per_pixel=num_bits / coded if num_bits and coded else None,
             is_after_fault=any(f.time_ns is not None and f.time_ns <= span.start_ns for f in self._report.faults),
             is_scored=is_scored,
             caption=self._source.caption,
-            faults=[],
+            faults=faults,
         )
 
-    def _samples(self, span: Span, held: list[Held], box: Box, surround: Surround, track: Track) -> dict[str, ClipSamples]:
-        motion = self._motion_frames(span, held, box) if self._with_luma else None
-        cache: dict[tuple[int, str, int | None], np.ndarray] = {}
-        is_whole = (box.width, box.height) == self._displayed
+    def _samples(self, clip: "_Closed", faults: list[Fault]) -> tuple[dict[str, ClipSamples], dict[str, Fault]]:
+        """What each scorer wants; of those whose samples cannot be made, why."""
+        if clip.active is None or clip.track is None:
+            reason = faults[-1]
+            text = f"no samples: the clip's {reason.stage} is not known ({reason.message})"
+            return {}, {name: Fault(name, reason.kind, text, clip.span.start_ns) for name in self._wants}
+        box, surround = clip.active
+        facts = replace(self._facts, width=clip.geometry.displayed[0], height=clip.geometry.displayed[1])
+        found: dict[str, ClipSamples] = {}
+        failed: dict[str, Fault] = {}
+        shown = _Shown(clip, lambda: self._motion_frames(clip.span, clip.held, box, clip.geometry))
 
-        def shown(sample: Held, pixels: str, short_side: int | None) -> np.ndarray:
-            key = (sample.time_ns, pixels, short_side)
-            if key not in cache:
-                convert = sample.picture.rgb if pixels == "rgb" else sample.picture.luma
-                cache[key] = convert(None if is_whole else box, short_side)
-            return cache[key]
-
-        area = None if is_whole else box
-        previews = tuple(_preview(h.picture, area, box) for h in held) if any(w.previews for w in self._wants.values()) else ()
-        found = {}
-        for name, wants in self._wants.items():
-            chosen = _chosen(wants.frames, held)
-            found[name] = ClipSamples(
-                source=self._facts,
-                span=span,
+        def samples(wants: Wants, track: Track) -> ClipSamples:
+            chosen = _chosen(wants.frames, clip.held)
+            return ClipSamples(
+                source=facts,
+                span=clip.span,
                 box=box,
                 track=track,
-                frames=tuple(shown(sample, wants.pixels, wants.short_side) for sample in chosen),
+                frames=tuple(shown.frame(sample, wants.pixels, wants.short_side) for sample in chosen),
                 times_ns=tuple(sample.time_ns for sample in chosen),
-                motion=motion if wants.motion else None,
-                previews=previews if wants.previews else (),
+                motion=shown.motion if wants.motion else None,
+                previews=shown.previews if wants.previews else (),
                 surround=surround,
             )
-        return found
 
-    def _motion_frames(self, span: Span, held: list[Held], box: Box) -> MotionFrames:
+        for name, wants in self._wants.items():
+            why: list[Fault] = []
+            one = attempt(why, name, clip.span.start_ns, partial(samples, wants, clip.track))
+            if one is not None:
+                found[name] = one
+            else:
+                failed[name] = replace(why[0], message=f"its samples could not be made: {why[0].message}")
+        return found, failed
+
+    def _motion_frames(self, span: Span, held: list[Held], box: Box, geometry: Geometry) -> MotionFrames:
         grid = [(h.time_ns, h.analysis) for h in held if h.analysis is not None]
-        width, height = self._displayed
+        width, height = geometry.displayed
 
         def crop(luma: np.ndarray) -> np.ndarray:
             rows = inward(box.y / height, (box.y + box.height) / height, luma.shape[0])
@@ -391,6 +497,57 @@ class _OnePass:
             tuple(crop(luma) for _, luma in grid),
             tuple(Pair(p.time0_ns, p.time1_ns, crop(p.luma0), crop(p.luma1)) for p in self._pairs.cut(span)),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Closed:
+    """What is known of a clip when its samples are made: `active` and `track` are None where a step of ours failed."""
+
+    span: Span
+    geometry: Geometry
+    held: list[Held]
+    active: tuple[Box, Surround] | None
+    track: Track | None
+
+
+class _Shown:
+    """Pictures of one clip, each made when a scorer first asks for it and at most once."""
+
+    def __init__(self, clip: _Closed, motion_frames: Callable[[], MotionFrames]) -> None:
+        assert clip.active is not None
+        self._clip, self._motion_frames = clip, motion_frames
+        self._box = clip.active[0]
+        self._area = None if (self._box.width, self._box.height) == clip.geometry.displayed else self._box
+        self._made: dict[tuple[int, str, int | None], np.ndarray] = {}
+
+    def frame(self, sample: Held, pixels: str, short_side: int | None) -> np.ndarray:
+        key = (sample.time_ns, pixels, short_side)
+        if key not in self._made:
+            convert = sample.picture.rgb if pixels == "rgb" else sample.picture.luma
+            self._made[key] = convert(self._area, short_side)
+        return self._made[key]
+
+    @cached_property
+    def motion(self) -> MotionFrames:
+        return self._motion_frames()
+
+    @cached_property
+    def previews(self) -> tuple[np.ndarray, ...]:
+        return tuple(_preview(one.picture, self._area, self._box) for one in self._clip.held)
+
+
+def attempt(faults: list[Fault], stage: str, time_ns: int, step: Callable[[], T]) -> T | None:
+    """What a step of ours gives; None where it raises, and then the reason is in `faults`.
+
+    What is raised on purpose goes on, and so does a lack of memory.
+    """
+    try:
+        return step()
+    except (CurateError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - recorded: one clip or one frame does not end a source
+        faults.append(Fault(stage, type(error).__name__, str(error), time_ns))
+        return None
 
 
 def _preview(picture: Picture, area: Box | None, box: Box) -> np.ndarray:

@@ -36,6 +36,8 @@ class ClipRows:
     def _score(self, clip: ScannedClip) -> None:
         # Cheap scorers first, since what they find may keep a clip from the models.
         clip_id, models = clip.facts.clip_id, self._skip.models if self._skip else ()
+        for name, why_lost in clip.lost.items():
+            self._batches[name].skip(clip_id, why_lost)
         for name, samples in clip.samples.items():
             if name not in models:
                 self._batches[name].add(clip_id, samples)

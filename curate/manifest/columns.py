@@ -17,7 +17,7 @@ FAULTS = pa.list_(
     )
 )
 FAULTS_COLUMN = Column(
-    FAULTS, "", "why values are null: stage (scorer, decode), kind (class of error), message, and where in the source if known"
+    FAULTS, "", "why values are null: stage (scorer, decode, box, ...), kind (class of error), message, and where in the source if known"
 )
 _TAGS = pa.map_(pa.string(), pa.string())
 
@@ -51,8 +51,8 @@ def _pixels(doc: str, low: float = 1) -> Column:
 
 
 _EDGES = (
-    "cut, dissolve, fade, division (a long shot divided at max_clip_s), part (a shot divided between parts of a long source, see "
-    "decode.part_s), source (the source itself) or fault (a decode fault)"
+    "cut (or another size of the picture), dissolve, fade, division (a long shot divided at max_clip_s), part (a shot divided between "
+    "parts of a long source, see decode.part_s), source (the source itself) or fault (a decode fault, or one of the shot detector)"
 )
 
 CLIP_COLUMNS: dict[str, Column] = {
@@ -75,7 +75,7 @@ CLIP_COLUMNS: dict[str, Column] = {
     "end_kind": _text(f"what the clip ends at: {_EDGES}"),
     "width": _pixels("width as displayed: rotation and sample aspect applied"),
     "height": _pixels("height as displayed"),
-    "active_x": _pixels("left edge of the active picture inside bars, in displayed pixels", 0),
+    "active_x": _pixels("left edge of the active picture inside bars, in displayed pixels; null where a fault of stage box stands", 0),
     "active_y": _pixels("top edge of the active picture inside bars, in displayed pixels", 0),
     "active_width": _pixels("width of the active picture; the whole width where there are no bars"),
     "active_height": _pixels("height of the active picture; the whole height where there are no bars"),

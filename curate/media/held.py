@@ -27,7 +27,7 @@ class Held:
 
 
 class HeldSamples:
-    """The first frame of every cell of `grid_ms` on the source's own time.
+    """The first frame of every cell of `grid_ms` on the source's own time, and each that is still shown a whole cell later.
 
     A frame that is larger than its share of `max_held_mb` is area-averaged by the smallest whole factor that fits, always, so that
     what a scorer sees does not depend on how full the buffer is.
@@ -39,21 +39,36 @@ class HeldSamples:
         self._budget_bytes = max_held_mb * 1_000_000 / num_samples
         self._with_analysis = with_analysis
         self._last_cell: int | None = None
+        self._latest: tuple[int, Picture] | None = None  # if it is no sample
         self._held: list[Held] = []
 
     def push(self, time_ns: int, picture: Picture) -> None:
         cell = time_ns // self._cell_ns
+        self._hold_latest(time_ns)
         if cell == self._last_cell:
+            self._latest = time_ns, picture
             return
-        self._last_cell = cell
+        self._latest = None
+        self._held.append(self._sample(time_ns, picture))
+        self._last_cell = cell  # the next frame serves where this one could not be converted
+
+    def _hold_latest(self, now_ns: int) -> None:
+        """Makes the frame before a time a sample if it has been shown for a whole cell after its own: nobody else shows what there was."""
+        if self._latest is not None and now_ns // self._cell_ns > self._latest[0] // self._cell_ns + 1:
+            latest, self._latest = self._latest, None
+            self._held.append(self._sample(*latest))
+
+    def _sample(self, time_ns: int, picture: Picture) -> Held:
         analysis = picture.analysis_luma() if self._with_analysis else None
         factor = 1
         while picture.num_bytes / factor**2 > self._budget_bytes:
             factor += 1
         kept = picture.reduced(factor) if factor > 1 else picture
-        self._held.append(Held(time_ns, kept, _bar_profile(kept), analysis))
+        return Held(time_ns, kept, _bar_profile(kept), analysis)
 
     def cut(self, span: Span) -> list[Held]:
+        if self._latest is not None and self._latest[0] in span:
+            self._hold_latest(span.end_ns)
         return [held for held in self._held if held.time_ns in span]
 
     def forget_before(self, time_ns: int) -> None:

@@ -155,7 +155,17 @@ class PairPicker:
         self._next_ns: int | None = None
 
     def push(self, time_ns: int, is_duplicate: bool, picture: LumaSource) -> None:
-        """`is_duplicate`: the picture is that of the frame before (see `FrameTrack.push`)."""
+        """`is_duplicate`: the picture is that of the frame before (see `FrameTrack.push`).
+
+        Where it raises, what it was about to pair is given up, and the next frame is as a source's first.
+        """
+        try:
+            self._push(time_ns, is_duplicate, picture)
+        except Exception:
+            self._run, self._open, self._next_ns = None, [], self._anchor_after(time_ns)
+            raise
+
+    def _push(self, time_ns: int, is_duplicate: bool, picture: LumaSource) -> None:
         if self._run is None or not is_duplicate:
             if self._run is not None:
                 self._run.end_ns = time_ns

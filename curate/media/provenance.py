@@ -20,7 +20,6 @@ from uuid import UUID
 from xml.etree import ElementTree as ET
 
 from curate.clip import Fault
-from curate.errors import SourceError
 from curate.extras import install_command
 from curate.media.boxes import MAX_BOXES, boxes, read_at
 from curate.media.open import Opener, open_file
@@ -71,7 +70,9 @@ def read_provenance(url: str, opener: Opener = open_file) -> Provenance:
         file = opener(url, SPOOL_GB)
         with open(file, "rb") if isinstance(file, str) else cast(BinaryIO, file) as opened:
             return provenance(opened)
-    except (OSError, ValueError, SourceError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - boxes hold anything; what is said beside the picture does not cost the picture
         return Provenance(faults=(Fault("provenance", type(error).__name__, f"the file's boxes cannot be read: {error}"),))
 
 
@@ -91,7 +92,9 @@ def provenance(file: BinaryIO) -> Provenance:
         except ModuleNotFoundError:
             text = f"the file holds a C2PA manifest; to read it: {install_command('provenance')}"
             found = replace(found, faults=(*found.faults, Fault("provenance", "MissingPackage", text)))
-        except (ValueError, ET.ParseError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the same: one box does not cost the others
             text = f"{kind} cannot be read: {str(error)[:MAX_TEXT]}"
             found = replace(found, has_c2pa=found.has_c2pa or kind == "C2PA")
             found = replace(found, faults=(*found.faults, Fault("provenance", "BadMetadata", text)))

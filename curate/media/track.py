@@ -50,6 +50,7 @@ class FrameTrack:
 
     def __init__(self) -> None:
         self._frames: deque[_Frame] = deque()
+        self._passed_ns: deque[int] = deque()
         self._references: deque[float] = deque(maxlen=NUM_REFERENCES)
         self._num_quiet = 0
         self._num_needed = 1
@@ -73,6 +74,21 @@ class FrameTrack:
                 self._num_quiet = 0
         self._frames.append(_Frame(time_ns, None, lattice, is_interlaced, is_duplicate))
         return is_duplicate
+
+    def pass_over(self, time_ns: int) -> None:
+        """States that a frame was shown then, of which nothing is known: `push` failed on it. It is in `times`, and in no `cut`."""
+        if self._frames:
+            last = self._frames[-1]
+            if last.time_ns >= time_ns:
+                return
+            last.end_ns = time_ns if last.end_ns is None else min(last.end_ns, time_ns)
+        self._passed_ns.append(time_ns)
+
+    def times(self, span: Span) -> tuple[np.ndarray, np.ndarray]:
+        """Times int64[N] of all frames in the span, and bool[N]: they show the picture of the frame before."""
+        seen = [(frame.time_ns, frame.is_duplicate) for frame in self._frames if frame.time_ns in span]
+        found = sorted([*seen, *((time_ns, False) for time_ns in self._passed_ns if time_ns in span)])
+        return np.array([time_ns for time_ns, _ in found], np.int64), np.array([is_duplicate for _, is_duplicate in found], bool)
 
     def finish(self, end_ns: int) -> None:
         """States when the last frame so far ends: at the end of the source, or where it breaks off."""
@@ -121,6 +137,8 @@ class FrameTrack:
         """Drops frames before the time, but for the last of them, which the next clip's first frame is compared with."""
         while len(self._frames) > 1 and self._frames[1].time_ns < time_ns:
             self._frames.popleft()
+        while self._passed_ns and self._passed_ns[0] < time_ns:
+            self._passed_ns.popleft()
 
     def _decide(self, energy: float, before: np.ndarray, lattice: np.ndarray) -> bool:
         is_still = energy < STILL_ENERGY and cv2.norm(before, lattice, cv2.NORM_INF) <= STILL_PEAK
