@@ -254,7 +254,7 @@ def small(kind: str, width: int, height: int, number: int) -> np.ndarray:
     return luma
 
 
-@pytest.mark.parametrize("crop", ["bars", "overlays"])
+@pytest.mark.parametrize("crop", ["bars", pytest.param("overlays", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["blank", "noise", "framed", "slides"])
 @pytest.mark.filterwarnings("error")
 def test_pictures_of_any_size_at_any_rate_are_analysed_without_an_exception(monkeypatch, kind, crop):
