@@ -62,10 +62,10 @@ def _sample_row(shard: ShardName, made: Made) -> dict[str, Any]:
         "sample_id": sample.sample_id,
         "split": shard.split,
         "shard": str(shard),
-        "num_frames_out": sample.num_frames,
+        "num_frames_out": made.row.get("num_frames_out", sample.num_frames),
         "width_out": sample.width,
         "height_out": sample.height,
-        "duration_out_s": sample.duration_s,
+        "duration_out_s": made.row.get("duration_out_s", sample.duration_s),
     }
 
 

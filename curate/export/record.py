@@ -38,7 +38,10 @@ FILE_COLUMNS: dict[str, Column] = {
     "sha256": Column(pa.string(), "", "SHA-256 of the file"),
 }
 RENAMED = {name: f"clip_{name}" for name in ("num_frames", "fps", "duration_s", "width", "height")}
-_INTERNAL = (*FROM_INDEX.values(), *IDENTITY, "split", "shard", "file", "member_offset", "member_size", "file_width", "file_height", "keep")
+_INTERNAL = (
+    *(*FROM_INDEX.values(), *IDENTITY, "video_stream", "audio_stream", "split", "shard", "file"),
+    *("member_offset", "member_size", "file_width", "file_height", "keep"),
+)
 
 
 def no_caption(caption: str | None) -> bool:
@@ -49,12 +52,14 @@ def no_caption(caption: str | None) -> bool:
 def record(made: Made) -> dict[str, Any]:
     """The record of one sample, as JSON can hold it: NaN and infinity, which JSON has no words for, become null."""
     sample, row = made.sample, made.row
+    # A copy may hold fewer frames than were planned.
+    num_frames, duration_s = row.get("num_frames_out", sample.num_frames), row.get("duration_out_s", sample.duration_s)
     known = {
         "sample_id": sample.sample_id,
         "caption": sample.clip.caption,
-        "num_frames": sample.num_frames,
-        "fps": sample.num_frames / sample.duration_s if sample.duration_s else None,
-        "duration_s": sample.duration_s,
+        "num_frames": num_frames,
+        "fps": num_frames / duration_s if duration_s else None,
+        "duration_s": duration_s,
         "width": sample.width,
         "height": sample.height,
     }

@@ -158,7 +158,6 @@ def plan_take(clip: KeptClip, target: Target, crop: bool, max_enlarge: float) ->
     chosen = found[first : first + count]
     after = clip.times_ns[clip.times_ns > chosen[-1]]
     end_ns = int(after[0]) if len(after) else clip.span.end_ns
-    before = clip.times_ns[clip.times_ns < chosen[0]]
     return Take(
         url=clip.source_url,
         picks_ns=chosen,
@@ -167,8 +166,6 @@ def plan_take(clip: KeptClip, target: Target, crop: bool, max_enlarge: float) ->
         width=framing.width,
         height=framing.height,
         fps=target.fps,
-        before_ns=int(before[-1]) if len(before) else None,
-        after_ns=int(after[0]) if len(after) else None,
         streams=clip.streams,
     )
 
@@ -241,6 +238,8 @@ def _row(cut: CutFile, sample: Sample) -> dict[str, Any]:
     repeats = clip.is_duplicate[np.isin(clip.times_ns, source_ns[: cut.num_frames])].copy()
     repeats[:1] = False
     return {
+        "num_frames_out": cut.num_frames,
+        "duration_out_s": cut.duration_s,
         "file_times_ns": cut.times_ns,
         "file_is_duplicate": repeats,
         "file_width": cut.width,

@@ -1,32 +1,32 @@
 """One clip out of a source into one MP4 file, verified before anybody is told of it.
 
-exact  Frames are decoded from the keyframe before the clip, baked as displayed (`bake`), encoded (`encode`) and compared with what was
-       read (`check`): any frame can be first and last, and the picture can be cropped, resized and resampled in time.
+exact  Frames are decoded from the keyframe before the clip, baked as displayed (`bake`) and encoded (`encode`): any frame can be first
+       and last, and the picture can be cropped, resized and resampled in time.
 copy   Packets between keyframes go into the file as they are (`remux`): no quality is lost and hardly any time.
 
-The source is only read. A file appears under its name when it has been verified; until then it is a hidden one beside it, which a
-failure removes.
+Then both sides are read anew, by a verifier that shares no line with the reader and the writer (`verify`). The source is only read. A file
+appears under its name when it has been verified; until then it is a hidden one beside it, which a failure removes.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 from curate.clip import Box, Span
 from curate.errors import ExportError, SourceError
-from curate.media.bake import Baker, writable
-from curate.media.check import COARSE, EXACT, CutFile, Expected, Witness, check, small_luma
+from curate.media.bake import Baker
 from curate.media.encode import Encoding, Mp4Writer, Timing
 from curate.media.picks import VideoFile, frames_at
-from curate.media.remux import check_copy, write_copy
+from curate.media.remote import open_remote
+from curate.media.remux import source_of, write_copy
 from curate.media.sound import sound_between
 from curate.media.streams import AUTO, StreamChoice
+from curate.media.verify import CutFile, Expected, verify
 
 __all__ = ["CutFile", "Encoding", "Take", "cut_copy", "cut_exact"]
 
@@ -40,8 +40,6 @@ class Take:
     box        displayed pixels to keep
     width, height  size to write, both even
     fps        frame k is shown at k / fps; None: frames keep their own times, from the clip's start
-    before_ns, after_ns  times of the source's frames just before the first and after the last pick's span, None where unknown or none:
-               the verifier compares with them
     streams    those of the source that the scan read
     """
 
@@ -52,8 +50,6 @@ class Take:
     width: int
     height: int
     fps: Fraction | None = None
-    before_ns: int | None = None
-    after_ns: int | None = None
     streams: StreamChoice = AUTO
 
     def __post_init__(self) -> None:
@@ -68,12 +64,6 @@ class Take:
             raise ValueError(f"box={self.box} must hold at least one pixel of the picture")
         if self.fps is not None and self.fps <= 0:
             raise ValueError(f"fps={self.fps} must be positive")
-        for name, time_ns, is_outside in (
-            ("before_ns", self.before_ns, self.before_ns is None or self.before_ns < picks_ns[0]),
-            ("after_ns", self.after_ns, self.after_ns is None or self.after_ns > picks_ns[-1]),
-        ):
-            if not is_outside:
-                raise ValueError(f"{name}={time_ns} must lie outside the picks, {picks_ns[0]} to {picks_ns[-1]}")
 
 
 def cut_exact(take: Take, encoding: Encoding, path: Path, *, file: object | None = None) -> CutFile:
@@ -82,9 +72,8 @@ def cut_exact(take: Take, encoding: Encoding, path: Path, *, file: object | None
     Raises `SourceError` when the source cannot be opened and `ExportError` when a frame is missing, the encoder fails or the
     written file is not what it should be; then there is no file.
     """
-    with _finished(path, take.url) as part:
-        expected, witness = write_exact(take, encoding, part, file=file)
-        written = check(part, expected, witness, take.url)
+    with _finished(path, take.url) as part, _opened(take.url, file) as source:
+        written = verify(part, write_exact(take, encoding, part, file=source))
     return replace(written, path=path)
 
 
@@ -104,45 +93,58 @@ def cut_copy(
     and `times_ns` of the result say what is in the file. Raises `SourceError` and `ExportError` as `cut_exact` does; the latter
     also when MP4 cannot hold the codec.
     """
-    with _finished(path, url) as part, VideoFile(url, file, streams) as video:
-        written = check_copy(video, write_copy(video, snapped, times_ns, part, audio), part)
+    with _finished(path, url) as part, _opened(url, file) as source:
+        with VideoFile(url, source, streams) as video:
+            expected = write_copy(video, snapped, times_ns, part, audio, file=source)
+        written = verify(part, expected)
     return replace(written, path=path)
 
 
-def write_exact(take: Take, encoding: Encoding, path: Path, *, file: object | None = None) -> tuple[Expected, Witness]:
-    """Writes the file without reading it back: what it should hold, and what the source showed."""
+def write_exact(take: Take, encoding: Encoding, path: Path, *, file: object | None = None) -> Expected:
+    """Writes the file without reading it back. Returns what it should hold."""
     timing = Timing.of(take.picks_ns, take.end_ns, take.fps)
-    expected = Expected(timing.times_ns, timing.duration_s, (take.width, take.height))
-    witness = Witness(COARSE if encoding.is_coarse else EXACT)
-    picks = take.picks_ns.tolist()
-    edges = [t for t in (take.before_ns, take.after_ns) if t is not None]
     baker = Baker(take.box, take.width, take.height)
     writer: Mp4Writer | None = None
     tags = None
     with VideoFile(take.url, file, take.streams) as video:
-        sound = sound_between(video, picks[0], take.end_ns) if encoding.audio else None
+        sound = sound_between(video, int(take.picks_ns[0]), take.end_ns) if encoding.audio else None
         try:
-            for time_ns, frame in frames_at(video, sorted({*picks, *edges}), edges):
+            for time_ns, frame in frames_at(video, take.picks_ns.tolist()):
                 baked, its_tags = baker.bake(frame, video.stream)
-                luma = small_luma(writable(baked)[0])
-                if time_ns == take.before_ns:
-                    witness.before = luma
-                elif time_ns == take.after_ns:
-                    witness.after = luma
-                else:
-                    if writer is None:
-                        tags = its_tags
-                        writer = Mp4Writer(path, encoding, (take.width, take.height), timing, tags)
-                        if sound is not None:
-                            writer.add_sound(*sound)
-                    if its_tags != tags:
-                        raise ExportError(f"{take.url}: colours are tagged differently from {time_ns / 1e9:.6f} s on")
-                    witness.own[len(witness.own)] = luma
-                    writer.write(baked)
+                if writer is None:
+                    tags = its_tags
+                    writer = Mp4Writer(path, encoding, (take.width, take.height), timing, tags)
+                    if sound is not None:
+                        writer.add_sound(*sound)
+                if its_tags != tags:
+                    raise ExportError(f"{take.url}: colours are tagged differently from {time_ns / 1e9:.6f} s on")
+                writer.write(baked)
         finally:
             if writer is not None:
                 writer.close()
-    return expected, witness
+        source = source_of(video, file)
+    return Expected(
+        source=source,
+        picks_ns=take.picks_ns,
+        end_ns=take.end_ns,
+        times_ns=timing.times_ns,
+        duration_s=timing.duration_s,
+        size=(take.width, take.height),
+        box=take.box,
+        is_every=take.fps is None,
+        coarseness=encoding.coarseness,
+        has_sound=encoding.audio,
+    )
+
+
+@contextmanager
+def _opened(url: str, file: object | None) -> Iterator[object | None]:
+    """An open file for a source behind a URL, fetched once for writing and verifying; None for a local path."""
+    if file is not None or "://" not in url:
+        yield file
+        return
+    with closing(open_remote(url)) as opened:
+        yield opened
 
 
 @contextmanager
@@ -154,7 +156,14 @@ def _finished(path: Path, name: str) -> Iterator[Path]:
         os.replace(part, path)
     except (ExportError, SourceError):
         raise
-    except (av.error.FFmpegError, OSError) as error:
-        raise ExportError(f"{name}: cannot be cut to {path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a library or we stumble over is this clip's misfortune; the other clips go on
+        raise ExportError(f"{name}: cannot be cut to {path}: {_said(error)}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong; an exception that nobody foresaw is named."""
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

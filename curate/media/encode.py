@@ -73,9 +73,10 @@ class Encoding:
         return (NVENC if self.hardware else SOFTWARE)[self.codec]
 
     @property
-    def is_coarse(self) -> bool:
-        """Whether the quality is so low that the pictures of a good file differ visibly from the source's."""
-        return self.crf is not None and self.crf > (45 if self.codec == "av1" else 35)
+    def coarseness(self) -> float:
+        """The CRF of x264 that is about as coarse."""
+        crf = CRF[self.codec] if self.crf is None else self.crf
+        return crf * 51 / 63 if self.codec == "av1" else float(crf)
 
     def options(self, is_even: bool = True) -> dict[str, str]:
         """The encoder's own options. Frames that do not come at even steps are not reordered (no B-frames).

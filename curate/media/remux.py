@@ -5,9 +5,6 @@ dropped: they need the group before. Taking ends at the first packet that is sho
 decoded after that one but shown inside the span (again leading pictures, of the next group) cannot be had without a picture that
 does not belong to the clip, so it is left out as well. Nothing that is outside the span lies hidden in the file.
 
-After an open group's start, H.264 may still tell the decoder to forget pictures that it never had. Decoders shrug at that, but a strict
-one calls it damage, so such a copy is decoded leniently and all its pictures are compared with the source's.
-
 Presentation times are moved so that the first is 0. Decoding times are made anew, since not every container keeps them: with the
 presentation times sorted, packet i is decoded at the time of frame i - d, d the smallest delay with which no frame is shown before it is
 decoded.
@@ -26,12 +23,12 @@ from av.stream import Stream
 
 from curate.clip import NS_PER_S, Span
 from curate.errors import ExportError
-from curate.media.check import COPIED, CutFile, Expected, Witness, check, small_luma
 from curate.media.encode import FORMAT_BITEXACT
-from curate.media.picks import LEADS_NS, VideoFile, frames_at
-from curate.media.planes import PlaneReader
+from curate.media.outside import Source
+from curate.media.picks import LEADS_NS, VideoFile
 from curate.media.probe import to_ns
 from curate.media.seek import demuxed
+from curate.media.verify import Expected
 
 MP4_VIDEO = ("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video")
 MP4_AUDIO = ("aac", "mp3", "mp2", "ac3", "eac3", "opus", "flac", "alac")
@@ -40,35 +37,22 @@ MAX_LEADING = 16  # pictures: the largest delay for reordering in H.264 and HEVC
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Copied:
-    """Packets in decoding order and their times in the source.
-
-    starts_open   leading pictures at the start were dropped
-    ends_source   the source ended them, not a packet behind the span
-    """
+    """Packets in decoding order and their times in the source. `ends_source`: it ended them, not a packet behind the span."""
 
     packets: list[Packet]
     times_ns: list[int]
-    starts_open: bool
     ends_source: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Copy:
-    """What was written: times in the source of the frames in it, int64[N], what it should hold, and whether its first group was open."""
-
-    source_ns: np.ndarray
-    expected: Expected
-    starts_open: bool
-
-
-def write_copy(video: VideoFile, span: Span, times_ns: np.ndarray, path: Path, audio: bool) -> Copy:
-    """Writes the file without reading it back."""
+def write_copy(video: VideoFile, span: Span, times_ns: np.ndarray, path: Path, audio: bool, *, file: object | None = None) -> Expected:
+    """Writes the file without reading it back. Returns what it should hold. `file`: see `source_of`."""
     codec = video.stream.codec_context.codec.canonical_name
     if codec not in MP4_VIDEO:
         raise ExportError(f"{video.url}: {codec} video cannot be copied into MP4; cut it exactly (cut=exact)")
     copied_ns, copied = _checked(video, span, times_ns)
     end_ns = span.end_ns if len(copied_ns) == len(times_ns) else int(times_ns[len(copied_ns)])
     _retime(copied, end_ns, video.stream.time_base)
+    source = source_of(video, file)
     sound = _sound(video, span.start_ns, end_ns) if audio else []
     context = video.stream.codec_context
     size = (context.width, context.height)
@@ -79,31 +63,25 @@ def write_copy(video: VideoFile, span: Span, times_ns: np.ndarray, path: Path, a
         if sound and video.audio is not None:
             tracks.append((container.add_stream_from_template(video.audio, opaque=True), sound))
         _mux(container, tracks)
-    return Copy(copied_ns, Expected(copied_ns - copied_ns[0], (end_ns - span.start_ns) / NS_PER_S, size), copied.starts_open)
+    return Expected(
+        source=source,
+        picks_ns=copied_ns,
+        end_ns=end_ns,
+        times_ns=copied_ns - copied_ns[0],
+        duration_s=(end_ns - span.start_ns) / NS_PER_S,
+        size=size,
+        box=None,
+        is_every=True,
+        coarseness=None,
+        has_sound=audio,
+    )
 
 
-def check_copy(video: VideoFile, copy: Copy, path: Path) -> CutFile:
-    """Reads the file back and compares its edges with the source's; only their groups of pictures are decoded there."""
-    last = len(copy.source_ns) - 1
-    edges = _witness(video, copy.source_ns, {0: [0], last: [last]})
-    try:
-        return check(path, copy.expected, edges, video.url)
-    except ExportError:
-        if not copy.starts_open:
-            raise
-    every = _witness(video, copy.source_ns, {0: list(range(last + 1))})
-    return check(path, copy.expected, every, video.url, is_strict=False)
-
-
-def _witness(video: VideoFile, source_ns: np.ndarray, runs: dict[int, list[int]]) -> Witness:
-    """The source's frames, each run of them after a seek of its own."""
-    witness = Witness(COPIED)
-    reader = PlaneReader()
-    for run in runs.values():
-        for k, (_, frame) in zip(run, frames_at(video, source_ns[run].tolist()), strict=True):
-            picture = reader.picture(frame, video.stream)
-            witness.own[k] = small_luma(picture.planes[0], picture.depth)
-    return witness
+def source_of(video: VideoFile, file: object | None) -> Source:
+    """The source for the verifier, which opens it anew: the same streams of the same bytes. `file` is what the video was opened with."""
+    sound = video.audio
+    opened = video.url if file is None else file
+    return Source(opened, video.url, video.container.format.name, video.stream.index, None if sound is None else sound.index)
 
 
 def _checked(video: VideoFile, span: Span, times_ns: np.ndarray) -> tuple[np.ndarray, _Copied]:
@@ -143,7 +121,6 @@ def _collect(video: VideoFile, span: Span) -> _Copied:
 def _read(video: VideoFile, span: Span) -> _Copied | None:
     packets: list[Packet] = []
     times_ns: list[int] = []
-    starts_open = False
     for packet in demuxed(video.container, video.stream):
         time_ns = to_ns(packet.pts if packet.pts is not None else packet.dts, packet.time_base)
         if not packet.size or time_ns is None:
@@ -155,13 +132,11 @@ def _read(video: VideoFile, span: Span) -> _Copied | None:
                 return None
             continue
         if time_ns >= span.end_ns:
-            return _Copied(packets, times_ns, starts_open, ends_source=False)
-        if time_ns < span.start_ns:
-            starts_open = True
-        else:
+            return _Copied(packets, times_ns, ends_source=False)
+        if time_ns >= span.start_ns:
             packets.append(packet)
             times_ns.append(time_ns)
-    return _Copied(packets, times_ns, starts_open, ends_source=True) if packets else None
+    return _Copied(packets, times_ns, ends_source=True) if packets else None
 
 
 def _retime(copied: _Copied, end_ns: int, time_base: Fraction | None) -> None:

@@ -13,12 +13,14 @@ here. None of these carries Dolby Vision; a `clap` beside them is not applied.
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import av
 from av.stream import Stream
 
-from curate.media.picture import Picture
+if TYPE_CHECKING:
+    from curate.media.picture import Picture
 
 # Elements, by their identifiers in RFC 9559.
 SEGMENT, TRACKS, TRACK, VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
@@ -37,7 +39,7 @@ class Crop:
     left: int = 0
     right: int = 0
 
-    def of(self, picture: Picture) -> Picture:
+    def of(self, picture: "Picture") -> "Picture":
         """Cuts the picture out of a whole one, as views.
 
         Where chroma is subsampled, the top and left edges move outward to a whole chroma sample.
@@ -59,7 +61,7 @@ class Crop:
         ]
         planes = (luma[top:bottom, left:right], *small)
         geometry = picture.geometry.cropped(right - left, bottom - top)
-        return Picture(planes, picture.depth, picture.color, geometry)
+        return replace(picture, planes=planes, geometry=geometry)
 
 
 WHOLE = Crop()

