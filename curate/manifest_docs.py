@@ -105,7 +105,9 @@ rows. A folder that is found elsewhere under the same keys is the same folder: o
 | `NoSuchStream` | has no stream of the index that `decode.stream` or `decode.audio_stream` names |
 | `SourceError` | cannot be opened or decoded for another reason: not there, no permission, damaged throughout |
 | `InvalidDataError` and other classes of PyAV | is damaged where the decoder or the container could not go on |
-| `BadFrame`, `SizeChange`, `Gap`, `TimesGoBack`, `AbsurdTime` | has a damaged picture, another picture size, or times that cannot be |
+| `BadFrame` | has damaged data: the decoder says so, marks a picture as corrupt, or gives none |
+| `Gap`, `TimesGoBack`, `AbsurdTime` | has no picture for an hour (a broadcast: a minute), or a clock that was set back |
+| `Unaccounted` | lacks a picture, or has one too many, and nothing says why |
 | `LimitExceeded` | costs more than `limits` allow |
 | `Unreachable`, `SourceChanged` | could not be read to its end, or changed meanwhile |
 | `Quarantined` | killed its worker |

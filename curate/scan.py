@@ -30,6 +30,7 @@ from curate.media.decode import DecodedFrame, Reader
 from curate.media.geometry import Geometry, inward
 from curate.media.held import Held, HeldSamples, active_box
 from curate.media.open import Opener, open_file, open_reader
+from curate.media.packets import KINDS, PacketAccount
 from curate.media.pairs import PairPicker
 from curate.media.parts import WHOLE, may_be_long
 from curate.media.picture import Picture, lattice_slices
@@ -44,7 +45,7 @@ from curate.shots.params import Shots, open_detector
 from curate.shots.snap import snap
 from curate.sources import Source
 
-PASS_VERSION = 7
+PASS_VERSION = 8
 MAX_RESTARTS = 32  # of the shot detector in one source; one that fails more often says nothing about it
 MAX_CLIP_FAULTS = 16
 
@@ -117,6 +118,7 @@ class ScanReport:
     """What is known of the source, or of one part of it, once its clips have been taken; grows while the pass runs.
 
     may_be_long  nothing was scanned, since the source may be one that is scanned in parts
+    account      what became of the packets, by the reader; None where it does not tell
     """
 
     probe: Probe | None = None
@@ -128,8 +130,10 @@ class ScanReport:
     num_interlaced: int = 0
     num_uneven: int = 0
     num_packets: int = 0
+    num_empty: int = 0
     num_keyframes: int = 0
     streams_end_s: float = 0.0
+    account: PacketAccount | None = None
     num_shots: int = 0
     num_clips: int = 0
     exact_s: float = 0.0
@@ -171,9 +175,32 @@ def scan(
     except Exception as error:  # noqa: BLE001 - recorded: one file does not end a run of millions
         report.faults.append(Fault("scan", type(error).__name__, str(error), reader.end_ns))
     finally:
-        report.num_packets, report.num_keyframes = reader.packets.num_packets, reader.packets.num_keyframes
-        report.streams_end_s = reader.packets.streams_end_s
         reader.close()
+        packets = reader.packets
+        report.num_packets, report.num_empty, report.num_keyframes = packets.num_packets, packets.num_empty, packets.num_keyframes
+        report.streams_end_s = packets.streams_end_s
+        report.account = reader.account()
+    is_whole = one is None and spans is None and not report.may_be_long
+    if is_whole and (fault := unaccounted(report)):
+        report.faults.append(fault)
+
+
+def unaccounted(report: ScanReport) -> Fault | None:
+    """The fault of a source of which a picture is missing without a reason.
+
+    Packets were counted by the demuxer, frames by the pass; the reasons of packets that gave no frame are the decoder's. A source that
+    has a fault is not ok anyway, and may have ended before all was settled.
+    """
+    account = report.account
+    if account is None or report.faults:
+        return None
+    explained = sum(getattr(account, kind) for kind in KINDS if kind != "unexplained")
+    missing = report.num_packets + account.num_repeated - report.num_frames - explained
+    if missing == 0:
+        return None
+    gave = "no picture" if missing > 0 else "a picture too many"
+    text = f"{abs(missing)} of {report.num_packets} packets gave {gave}, and nothing says why"
+    return Fault("decode", "Unaccounted", text, None)
 
 
 def warm_up_s(settings: Pass) -> float:
@@ -354,7 +381,7 @@ class _OnePass:
         span, report, min_clip_s = shot.span, self._report, self._settings.clips.min_clip_s
         geometry = next(one for from_ns, one in reversed(self._geometries) if from_ns <= span.start_ns)
         faults = self._lost_in(span)
-        held = self._held.cut(span)
+        held = self._held.cut(Span(span.start_ns, min(span.end_ns, self._reader.end_ns or span.end_ns)))
         active = attempt(faults, "box", span.start_ns, lambda: self._active(span, held, geometry))
         track = active and attempt(faults, "track", span.start_ns, lambda: self._track_of(span, geometry, active[0]))
         packets = attempt(faults, "packets", span.start_ns, lambda: self._packets_of(shot))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curate.clip import NS_PER_S, Fault
+from curate.media.packets import KINDS
 from curate.scan import ScanReport
 from curate.sources import Source
 
@@ -94,6 +95,9 @@ def _counts(report: ScanReport) -> dict[str, Any]:
         "decoded_s": (report.end_ns - report.start_ns) / NS_PER_S if has_frames else None,  # type: ignore[operator]
         "num_frames": report.num_frames,
         "num_keyframes": report.num_keyframes,
+        "num_packets": report.num_packets if report.account else None,
+        "num_repeated_frames": report.account.num_repeated if report.account else None,
+        **{f"packets_{kind}": getattr(report.account, kind) if report.account else None for kind in KINDS},
         "num_shots": report.num_shots,
         "num_clips": report.num_clips,
         "exact_s": report.exact_s,

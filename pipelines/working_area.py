@@ -21,16 +21,17 @@ import pyarrow as pa
 from curate.clip import Fault
 from curate.errors import ManifestError
 from curate.manifest import CLIP_COLUMNS, FRAME_COLUMNS, SOURCE_COLUMNS, Shard, files, fingerprint, schema, scorer_schema, table
-from curate.media.decode import Declared, PacketIndex, missing_end
+from curate.media.decode import Declared, missing_end
+from curate.media.packets import PacketAccount, PacketIndex
 from curate.pipelines.rows import joined_row
 from curate.pipelines.tasks import PartTask, SourceTask
-from curate.scan import ScanReport
+from curate.scan import ScanReport, unaccounted
 from curate.scorers import ScorerLike
 from curate.sources import Source
 
 FOLDER = ".work"
 FORMER_FOLDER = ".parts"  # of earlier versions, whose contents are of no use to this one
-SUMMED = ("num_frames", "num_interlaced", "num_uneven", "num_packets", "num_keyframes", "num_clips", "exact_s", "snapped_s")
+SUMMED = ("num_frames", "num_interlaced", "num_uneven", "num_packets", "num_empty", "num_keyframes", "num_clips", "exact_s", "snapped_s")
 KEPT = (*SUMMED, "start_ns", "end_ns", "streams_end_s")
 SCORER = "scorer "
 QUARANTINED = ".quarantined.json"
@@ -43,6 +44,7 @@ def counts_of(report: ScanReport) -> Counts:
     """Return what of a report outlives the scan."""
     counts: Counts = {name: getattr(report, name) for name in KEPT}
     counts["faults"] = [asdict(fault) for fault in report.faults]
+    counts["account"] = asdict(report.account) if report.account else None
     counts["declared"] = asdict(Declared.by(report.probe)) if report.probe else None
     return counts
 
@@ -204,12 +206,19 @@ def joined(parts: Sequence[Tables], counted: Sequence[Counts]) -> tuple[Tables, 
     report.faults = [Fault(**fault) for counts in counted for fault in counts["faults"]]
     report.start_ns = next((counts["start_ns"] for counts in counted if counts["start_ns"] is not None), None)
     report.end_ns = next((counts["end_ns"] for counts in reversed(counted) if counts["end_ns"] is not None), None)
+    accounts = [counts["account"] for counts in counted]
+    if None not in accounts:
+        report.account = PacketAccount()
+        for account in accounts:
+            report.account.add(account)
     found = concatenated(parts)
     clips = found.clips.to_pylist()
     if missing := _missing_end(report, counted):
         report.faults.append(missing)
         if clips and clips[-1]["end_kind"] == "source":
             clips[-1]["end_kind"] = "fault"
+    if fault := unaccounted(report):
+        report.faults.append(fault)
     _number(clips)
     for clip in clips:
         clip["is_after_fault"] = any(f.time_ns is not None and f.time_ns <= clip["start_ns"] for f in report.faults)
@@ -233,5 +242,5 @@ def _number(clips: list[dict[str, Any]]) -> None:
 
 def _missing_end(report: ScanReport, counted: Sequence[Counts]) -> Fault | None:
     declared = next((counts["declared"] for counts in counted if counts["declared"] is not None), None)
-    packets = PacketIndex(num_packets=report.num_packets, streams_end_s=report.streams_end_s)
+    packets = PacketIndex(num_packets=report.num_packets, num_empty=report.num_empty, streams_end_s=report.streams_end_s)
     return missing_end(Declared(**declared), packets, report.end_ns) if declared else None

@@ -51,8 +51,11 @@ class ListedFrames:
         for number, item in enumerate(self.items):
             if isinstance(item, DecodedFrame):
                 self.end_ns = next(ends)
-                self.packets.add(item.time_ns, 1000, number == 0)
+                self.packets.add(item.time_ns, 1000, number == 0, item.time_ns)
             yield item
+
+    def account(self) -> None:
+        """None: there are no packets."""
 
     def close(self) -> None:
         pass

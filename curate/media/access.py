@@ -29,6 +29,7 @@ from av.video.frame import VideoFrame
 from curate.clip import NS_PER_S
 from curate.errors import SourceError
 from curate.media.decode import open_video
+from curate.media.decoder import TimedFrame, VideoDecoder, is_flush
 from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import to_ns
@@ -136,8 +137,8 @@ class _Source:
             raise
         self._time_base = self._stream.time_base or Fraction(1, av.time_base)
         self._first_ns = to_ns(self._stream.start_time, self._time_base) or 0
-        self._context = self._stream.codec_context
-        self._skip = _Skip(self._context)
+        self._skip = _Skip(self._stream.codec_context)
+        self._decoder = VideoDecoder(self._container, self._stream, lambda *_: ("damaged data", "BadFrame"))
         self._begin(demuxed(self._container, self._stream), None)
 
     def _begin(self, packets: Iterator[Packet], trusted_ns: int | None) -> None:
@@ -145,11 +146,9 @@ class _Source:
         self._packets = packets
         self._trusted_ns = trusted_ns
         self._is_placed = True
-        self._needs_keyframe = False
         self._done_ns: int | None = None  # the latest time that has come out of the decoder or was skipped
-        self._last_ns: int | None = None
-        self._last_step_ns = 0
-        self._end_ns = 0
+        if trusted_ns is not None:
+            self._decoder.begin()
         self._ahead: dict[int, VideoFrame] = {}  # came out together with the last wanted one, and lie after it
 
     def _reopen(self) -> None:
@@ -266,56 +265,48 @@ class _Source:
 
     def _collect(self, times: list[int], found: dict[int, Picture], *, skips: bool, drains: bool) -> None:
         """Decodes up to the last of the times and adds what was found; stops early where the source ends or breaks off."""
-        last_ns = times[-1]
+        last_ns, clock = times[-1], self._decoder.clock
         due = {t for t in times if t not in found}
         found |= {t: self._convert.picture(frame, self._stream) for t, frame in self._ahead.items() if t in due}
         due -= found.keys()
         self._ahead = {t: frame for t, frame in self._ahead.items() if t > last_ns}
         unsent = set(due)
-        while due and (self._last_ns is None or self._last_ns <= last_ns):
-            packet = self._next_packet() if unsent or not drains else None
+        while due and (clock.last_ns is None or clock.last_ns <= last_ns):
+            # Where a frame's time is that of the packet that pushes it out, every packet has to be decoded.
+            is_by_decoding = clock.is_by_decoding
+            packet = self._next_packet() if unsent or not drains or is_by_decoding else None
             if packet is None:
                 self._is_placed = False
-                for frame in self._context.decode(None):
-                    self._take(frame, due, last_ns, found)
+                for given in self._decoder.drain():
+                    if isinstance(given, TimedFrame):
+                        self._take(given, due, last_ns, found)
                 return
             time_ns = self._ns(packet)
-            is_idle = skips and packet.pts is not None and time_ns not in unsent and (drains or (time_ns or 0) < last_ns)
+            may_skip = skips and not is_by_decoding and packet.pts is not None
+            is_idle = may_skip and time_ns not in unsent and (drains or (time_ns or 0) < last_ns)
             unsent.discard(time_ns or 0)
-            for frame in self._decode(packet, time_ns, is_idle):
-                self._take(frame, due, last_ns, found)
+            if is_idle and time_ns is not None:
+                self._done_ns = time_ns if self._done_ns is None else max(self._done_ns, time_ns)
+            self._skip.set(is_idle)
+            for given in self._decoder.send(packet, is_idle=is_idle):
+                if isinstance(given, TimedFrame):  # after damage none comes until the next keyframe, as in the scan
+                    self._take(given, due, last_ns, found)
 
     def _next_packet(self) -> Packet | None:
         """None at the end, and where the container is damaged: the scan saw nothing after that either."""
         try:
-            packet = next(self._packets, None)
+            for packet in self._packets:
+                if packet.size:
+                    return packet
+                if is_flush(packet):
+                    return None
         except av.error.FFmpegError:
             return None
-        return packet if packet is not None and packet.size else None
+        return None
 
-    def _decode(self, packet: Packet, time_ns: int | None, is_idle: bool) -> list[VideoFrame]:
-        """The frames that come out when this packet goes in; after damage none until the next keyframe, as in the scan."""
-        if self._needs_keyframe:
-            if not packet.is_keyframe:
-                return []
-            self._needs_keyframe = False
-            if self._trusted_ns is not None and time_ns is not None:
-                self._trusted_ns = time_ns
-        if is_idle and time_ns is not None:
-            self._done_ns = time_ns if self._done_ns is None else max(self._done_ns, time_ns)
-        self._skip.set(is_idle)
-        try:
-            return packet.decode()
-        except av.error.FFmpegError:
-            # A picture of an open group that is shown before its keyframe may miss the group before: nobody waits for it.
-            if self._trusted_ns is None or time_ns is None or time_ns >= self._trusted_ns:
-                self._context.flush_buffers()
-                self._needs_keyframe = True
-            return []
-
-    def _take(self, frame: VideoFrame, due: set[int], last_ns: int, found: dict[int, Picture]) -> None:
+    def _take(self, item: TimedFrame, due: set[int], last_ns: int, found: dict[int, Picture]) -> None:
         """Keeps the frame if it is due, or lies after all that are."""
-        time_ns = None if frame.is_corrupt else self._shown_ns(frame)
+        frame, time_ns = item.frame, item.time_ns
         if time_ns is None or (self._trusted_ns is not None and time_ns < self._trusted_ns):
             return
         self._done_ns = time_ns if self._done_ns is None else max(self._done_ns, time_ns)
@@ -327,19 +318,6 @@ class _Source:
             due.remove(time_ns)
         elif time_ns > last_ns:
             self._ahead[time_ns] = frame
-
-    def _shown_ns(self, frame: VideoFrame) -> int | None:
-        """The frame's time by the rules of `PyAVReader`; None where it does not lie after the frame before it."""
-        time_ns = to_ns(frame.pts if frame.pts is not None else frame.dts, self._time_base)
-        if time_ns is None:
-            time_ns = self._end_ns
-        if self._last_ns is not None:
-            if time_ns <= self._last_ns:
-                return None
-            self._last_step_ns = time_ns - self._last_ns
-        self._last_ns = time_ns
-        self._end_ns = time_ns + (to_ns(frame.duration, self._time_base) or self._last_step_ns or 40_000_000)
-        return time_ns
 
     def _ns(self, packet: Packet) -> int | None:
         return to_ns(packet.pts if packet.pts is not None else packet.dts, self._time_base)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from curate.clip import Fault
-from curate.media.decode import DecodedFrame, PacketIndex, Reader
+from curate.media.decode import DecodedFrame, Reader
+from curate.media.packets import PacketAccount, PacketIndex
 
 MAX_AHEAD_BYTES = 48_000_000  # of decoded pictures: 34 frames of 720p, enough to decode on while a clip is scored
 MAX_AHEAD_FRAMES = 64
@@ -59,6 +60,9 @@ class AheadReader:
         self._follow(one)
         if one.error is not None:
             raise one.error
+
+    def account(self) -> PacketAccount | None:
+        return self._reader.account()
 
     def close(self) -> None:
         self._stops.set()

@@ -1,43 +1,42 @@
 """Decoding, once and in order: frames with true presentation times, faults where they happened, keyframes and packet sizes.
 
-Damage is silent in ffmpeg's libraries (a truncated file simply ends), so the end of what was decoded is held against what the
-container declares. Scans decode with one thread: frame threading gives different pixels from run to run on damaged files, and slice
-threading passes over damage in H.264 and VP9 without a word (`curate.media.ahead` uses a second core in another way).
+A truncated file simply ends for ffmpeg's libraries, so the end of what was decoded is compared with what the container declares. What is
+damaged between is for `curate.media.decoder` to find, and `curate.media.packets` accounts for every packet. Scans decode with one
+thread (`curate.media.ahead` uses a second core in another way).
 """
 
-import bisect
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import av
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from curate.clip import NS_PER_S, Fault, Span
+from curate.clip import NS_PER_S, Fault
 from curate.errors import SourceError
 from curate.media import reasons
+from curate.media.clock import MAX_TIME_NS, time_problem
+from curate.media.decoder import BROADCASTS, Sign, TimedFrame, VideoDecoder, is_flush
+from curate.media.packets import PacketAccount, PacketIndex
 from curate.media.picture import Picture
 from curate.media.planes import PlaneReader
 from curate.media.probe import Probe, probe, to_ns
 from curate.media.seek import Part, demuxed, packet_ns, packets_after_reading, packets_from
 from curate.media.streams import AUTO, StreamChoice, choose_audio, choose_video
-from curate.media.timeline import LONGEST_NS, MAX_BEHIND, MAX_TIME_NS, Awaited, Groups, time_problem
 
 # Demuxers of real containers. Playlists and concat lists (hls, dash, concat, ...) could open other files or the network.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,mxf,nut,rm,ivf,"
     "yuv4mpegpipe,h264,hevc,vvc,m4v,h263,obu,av1,dv,mjpeg,mjpeg_2000,wtv,roq,bink,swf,dirac,vc1,cavsvideo,webp_pipe,webp,gxf,lxf,nsv,mpjpeg,dnxhd,r3d,ea"
 )
-# Those without a header that a recording could have been begun with: switched on at any time, cut anywhere.
-BROADCASTS = frozenset({"mpegts", "mpegtsraw", "mpeg", "mpegvideo", "h264", "hevc", "vvc", "m4v", "flv", "live_flv", "wtv", "obu", "dv"})
 MAX_PIXELS = 150_000_000  # the default of limits.max_megapixels
 MAX_RATIO = 40  # of a picture's sides: what scorers enlarge to a fixed short side would not fit into memory
-MAX_FAULTS = 32  # a source with more is given up at that point
+MAX_FAULTS = 256  # a source with more is given up at that point
+# A frame is shown for so long at most. A broadcast without a picture for a minute has lost it; elsewhere a slide may stand for an hour.
+LONGEST_OF_BROADCAST_NS, LONGEST_NS = 60 * NS_PER_S, 3600 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,53 +46,6 @@ class DecodedFrame:
     time_ns: int
     picture: Picture
     is_interlaced: bool
-
-
-@dataclass(slots=True)
-class PacketIndex:
-    """Presentation times, sizes and keyframes of the packets demuxed so far and not forgotten, in demux order; counts of all.
-
-    streams_end_s  end of the last packet of any stream
-    """
-
-    times_ns: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    keyframes_ns: list[int] = field(default_factory=list)
-    num_packets: int = 0
-    num_keyframes: int = 0
-    streams_end_s: float = 0.0
-
-    def add(self, time_ns: int, size: int, is_keyframe: bool, is_counted: bool = True) -> None:
-        """`is_counted`: the packet belongs to the part that is read."""
-        self.times_ns.append(time_ns)
-        self.sizes.append(size)
-        self.num_packets += is_counted
-        if is_keyframe:
-            self.num_keyframes += is_counted
-            bisect.insort(self.keyframes_ns, time_ns)
-
-    def num_bytes(self, span: Span) -> int:
-        return sum(size for time_ns, size in zip(self.times_ns, self.sizes, strict=True) if time_ns in span)
-
-    def forget_before(self, time_ns: int) -> None:
-        keep = [i for i, t in enumerate(self.times_ns) if t >= time_ns]
-        self.times_ns = [self.times_ns[i] for i in keep]
-        self.sizes = [self.sizes[i] for i in keep]
-        del self.keyframes_ns[: bisect.bisect_left(self.keyframes_ns, time_ns)]
-
-    def taken(self) -> "PacketIndex":
-        """What was added since the last time, and the counts of all. Only the counts stay here."""
-        new = replace(self)
-        self.times_ns, self.sizes, self.keyframes_ns = [], [], []
-        return new
-
-    def join(self, new: "PacketIndex") -> None:
-        """Adds what another index, which saw the packets, handed over by `taken`."""
-        self.times_ns += new.times_ns
-        self.sizes += new.sizes
-        for time_ns in new.keyframes_ns:
-            bisect.insort(self.keyframes_ns, time_ns)
-        self.num_packets, self.num_keyframes, self.streams_end_s = new.num_packets, new.num_keyframes, new.streams_end_s
 
 
 class Reader(Protocol):
@@ -108,6 +60,10 @@ class Reader(Protocol):
 
     def frames(self) -> Iterator[DecodedFrame | Fault]:
         """Frames in presentation order, strictly increasing in time; a `Fault` stands where frames are missing."""
+        ...
+
+    def account(self) -> PacketAccount | None:
+        """What became of every packet, once the frames have been taken and the source is closed; None where the library does not tell."""
         ...
 
     def close(self) -> None: ...
@@ -131,26 +87,22 @@ class PyAVReader:
     ) -> None:
         self._file, self._max_pixels, self._streams = file, max_pixels, streams
         self._container, self._stream = open_video(file, name, threads, max_pixels, streams.video)
-        self._codec = self._stream.codec_context.name
         self._is_encrypted: bool | None = None  # not asked yet
         self._part = part
         self._from_ns = part.from_ns if part else None
         self._packets = self._first_packets(file, name, threads)
+        self._decoder = VideoDecoder(self._container, self._stream, self._why, self._is_counted)
+        self._codec = self._decoder.codec
+        is_broadcast = self._container.format.name in BROADCASTS
+        self._longest_ns = LONGEST_OF_BROADCAST_NS if is_broadcast else LONGEST_NS
         self._convert = PlaneReader()
         self.packets = PacketIndex()
         self.end_ns: int | None = None
+        self._held_ns: int | None = None  # the end of the last packet without bytes
         self._last_ns: int | None = None
-        self._last_step_ns = 0
         self._closed_ns = -MAX_TIME_NS  # the end of what came before the last fault: no clip after it begins earlier
-        self._num_behind = 0
-        self._size: tuple[int, int] | None = None
-        self._groups, self._awaited = Groups(), Awaited(self._codec)
-        # Packets until the next keyframe are not given to the decoder. MPEG-4's shows pictures that were predicted from nothing.
-        self._needs_keyframe = self._codec == "mpeg4" and self._container.format.name in BROADCASTS
-        self._is_resyncing = False  # a fault has been reported and no good picture has come since
-        self._has_picture = False
+        self._is_behind = False
         self._num_faults = 0
-        self._is_over = False
         self._why_none: str | None = None
         self._iterator = self._decode()
         self._head: list[DecodedFrame | Fault] = []
@@ -174,11 +126,20 @@ class PyAVReader:
         yield from self._head
         self._head.clear()
         yield from self._iterator
+        if self.end_ns is not None and self._held_ns is not None:
+            self.end_ns = max(self.end_ns, min(self._held_ns, self.end_ns + self._longest_ns))
         if self._part is None and (fault := missing_end(Declared.by(self.probe), self.packets, self.end_ns)):
             yield fault
 
+    def account(self) -> PacketAccount:
+        """What became of the packets; whole when all frames have been taken."""
+        return self._decoder.account
+
     def close(self) -> None:
         self._container.close()
+
+    def _is_counted(self, time_ns: int | None) -> bool:
+        return self._part is None or (time_ns is not None and time_ns in self._part.span)
 
     def _first_packets(self, file: object, name: str, threads: int) -> Iterator[av.Packet]:
         if self._from_ns is None:
@@ -198,90 +159,48 @@ class PyAVReader:
     def _decode(self) -> Iterator[DecodedFrame | Fault]:
         for packet in self._demux():
             if isinstance(packet, Fault):
+                # The container cannot be read on. What the decoder holds back came before.
+                yield from self._given([*self._decoder.drain(), *self._decoder.finish()])
                 yield packet
                 return
-            self._groups.add(packet)
-            if self._needs_keyframe and packet.size and not packet.is_keyframe:
+            if not packet.size and not is_flush(packet):
+                self._hold(packet)
                 continue
-            if reasons.is_protected(packet):
-                yield from self._protected(packet)
-                continue
-            self._awaited.sent(packet)
-            try:
-                decoded = packet.decode()
-                self._needs_keyframe = False
-            except av.error.FFmpegError as error:
-                decoded = []
-                yield from self._refused(packet, error)
-            for frame in decoded:
-                if not self._needs_keyframe:
-                    yield from self._shown(frame)
-            if self._is_over:
+            yield from self._given(self._decoder.send(packet, self._protection(packet)))
+            if self._num_faults > MAX_FAULTS:
                 return
 
-    def _protected(self, packet: av.Packet) -> Iterator[DecodedFrame | Fault]:
-        """Keeps an encrypted packet from the decoder, which would show noise.
-
-        What the decoder still holds of the packets before is shown.
-        """
+    def _protection(self, packet: av.Packet) -> tuple[str, str] | None:
+        """Keeps an encrypted packet from the decoder, which would show noise."""
+        if not reasons.is_protected(packet):
+            return None
         self._is_encrypted = True
-        if not self._is_resyncing:
-            with suppress(av.error.FFmpegError):  # a fault follows in any case
-                for frame in self._stream.codec_context.decode(None):
-                    yield from self._shown(frame)
-        yield from self._refused(packet, None)
+        return reasons.NO_KEY, "Encrypted"
 
-    def _refused(self, packet: av.Packet, error: av.error.FFmpegError | None) -> Iterator[Fault]:
-        """Reports a packet that the decoder refused, or (None) that it was not given: an encrypted one."""
-        message, kind = self._why_refused(packet, error)
-        self._why_none = message
-        # An open group may name pictures of the group before. Begun at in its middle a source has none; the part has not come yet.
-        if self._groups.num == 1 and (self._from_ns is not None or self._groups.is_leading(packet)):
-            return
-        # Before the first keyframe a recording that was begun in the middle of a group of pictures is ordinary.
-        if self._groups.num or self._container.format.name not in BROADCASTS:
-            yield from self._blame(message, kind)
-        self._resync()
+    def _hold(self, packet: av.Packet) -> None:
+        """A packet without bytes: the picture before is shown on."""
+        self.packets.num_empty += 1
+        if (time_ns := packet_ns(packet)) is not None:
+            self._held_ns = time_ns + (to_ns(packet.duration, packet.time_base) or 0)
 
-    def _why_refused(self, packet: av.Packet, error: av.error.FFmpegError | None) -> tuple[str, str]:
-        """Message and kind of the fault."""
+    def _why(self, packet: av.Packet, error: Exception | None, line: str | None) -> tuple[str, str]:
+        """Message and kind of the fault that a sign of damage is."""
         if self._is_encrypted is None:
             is_mp4 = self._container.format.name.startswith("mov")
             self._is_encrypted = is_mp4 and reasons.is_encrypted_mp4(self._file)
-        if self._is_encrypted or error is None:
+        if self._is_encrypted:
             return reasons.NO_KEY, "Encrypted"
-        text = reasons.refused(self._codec, self._container.format.name, packet, error)
-        return text, type(error).__name__
+        text = reasons.damaged(self._codec, self._container.format.name, packet, error, line)
+        return text, "BadFrame" if error is None else type(error).__name__
 
-    def _shown(self, frame: VideoFrame) -> Iterator[DecodedFrame | Fault]:
-        num_lost = self._awaited.num_lost(frame.pts)
-        if frame.is_corrupt:
-            if self._has_picture:
-                yield from self._blame(f"damaged data: {self._codec} marked a picture as corrupt")
-            return
-        if num_lost and self._has_picture and not self._is_resyncing:
-            text = f"damaged data: {self._codec} gave no picture for {num_lost} packets"
-            yield from self._blame(text)
-            self._resync()
-            return
-        for item in self._placed(frame):
-            if isinstance(item, DecodedFrame):
-                self._has_picture, self._is_resyncing = True, False
-            yield item
-
-    def _blame(self, message: str, kind: str = "BadFrame") -> Iterator[Fault]:
-        """One fault for all that is wrong until a good picture comes."""
-        if not self._is_resyncing:
-            self._is_resyncing = True
-            self._num_faults += 1
-            self._is_over = self._num_faults > MAX_FAULTS
-            yield self._fault("decode", message, kind)
-
-    def _resync(self) -> None:
-        """Nothing is given to the decoder until the next keyframe."""
-        self._needs_keyframe = self._is_resyncing = True
-        self._stream.codec_context.flush_buffers()
-        self._awaited.forget()
+    def _given(self, items: list[TimedFrame | Sign]) -> Iterator[DecodedFrame | Fault]:
+        for item in items:
+            if isinstance(item, Sign):
+                self._why_none = self._why_none or item.message
+                self._num_faults += 1
+                yield self._fault("decode", item.message, item.kind)
+            else:
+                yield from self._placed(item)
 
     def _demux(self) -> Iterator[av.Packet | Fault]:
         """Packets of the video stream, the empty flush packet last; every stream's end is noted on the way."""
@@ -294,42 +213,34 @@ class PyAVReader:
                 if packet.stream.index != self._stream.index:
                     continue
                 time_ns = packet_ns(packet)
-                if packet.size and time_ns is not None:
-                    is_counted = self._part is None or time_ns in self._part.span
-                    self.packets.add(time_ns, packet.size, packet.is_keyframe, is_counted)
+                if packet.size:
+                    is_counted = self._is_counted(time_ns)
+                    # Where only decoding times are kept, the frame tells when a keyframe is shown.
+                    shows = None if self._decoder.clock.is_by_decoding else time_ns
+                    self.packets.add(time_ns, packet.size, packet.is_keyframe, shows, is_counted)
                 yield packet
         except av.error.FFmpegError as error:
             text = reasons.broken_container(self._container.format.name, error)
             yield self._fault("demux", text, type(error).__name__)
 
-    def _placed(self, frame: VideoFrame) -> Iterator[DecodedFrame | Fault]:
-        """The frame where its time lies after that of the frame before it; a fault where the timeline breaks, before or instead of it."""
-        size = (frame.width, frame.height)
-        self._size = self._size or size
-        if size != self._size:
-            sizes = f"from {self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"
-            text = f"the picture size changes {sizes}: split the file there"
-            yield self._fault("decode", text, "SizeChange")
-            self._is_over = True
+    def _placed(self, item: TimedFrame) -> Iterator[DecodedFrame | Fault]:
+        """The frame, and before it, or instead of it, a fault where the timeline breaks."""
+        frame, time_ns = item.frame, item.time_ns
+        if time_ns is None or time_ns < self._closed_ns:
+            if time_ns is not None:
+                self._decoder.leave_out(item)
+            if not self._is_behind:
+                self._is_behind = True
+                yield self._fault("decode", *time_problem(frame, self._last_ns))
             return
-        time_ns = to_ns(frame.pts if frame.pts is not None else frame.dts, frame.time_base)
-        if time_ns is None:
-            time_ns = self.end_ns or 0
-        is_absurd = not -MAX_TIME_NS < time_ns < MAX_TIME_NS
-        if is_absurd or (self._last_ns is not None and time_ns <= self._last_ns) or time_ns < self._closed_ns:
-            self._num_behind += 1
-            if self._num_behind == (1 if is_absurd else MAX_BEHIND + 1):
-                yield self._fault("decode", *time_problem(time_ns, self._last_ns))
-            return
-        self._num_behind = 0
-        if self._last_ns is not None:
-            self._last_step_ns = time_ns - self._last_ns
-            if self._last_step_ns > LONGEST_NS:
-                yield self._fault("decode", f"no picture follows for {self._last_step_ns / NS_PER_S:.1f} s", "Gap")
-                self._last_step_ns = 0
-        duration_ns = min(to_ns(frame.duration, frame.time_base) or self._last_step_ns or 40_000_000, LONGEST_NS)
+        self._is_behind = False
+        step_ns = time_ns - self._last_ns if self._last_ns is not None else 0
+        if step_ns > self._longest_ns:
+            yield self._fault("decode", f"no picture follows for {step_ns / NS_PER_S:.1f} s", "Gap")
         self._last_ns = time_ns
-        self.end_ns = time_ns + duration_ns
+        self.end_ns = min(self._decoder.clock.end_ns or time_ns, time_ns + self._longest_ns)
+        if item.sent.is_keyframe and self._decoder.clock.is_by_decoding:
+            self.packets.add_keyframe(time_ns)
         yield DecodedFrame(time_ns, self._convert.picture(frame, self._stream), bool(frame.interlaced_frame))
 
     def _fault(self, stage: str, message: str, kind: str) -> Fault:
@@ -362,8 +273,11 @@ def missing_end(declared: Declared, packets: PacketIndex, end_ns: int | None) ->
     decoded_s = (end_ns - (declared.start_ns or 0)) / 1e9
     ends_s = max(packets.streams_end_s, end_ns / 1e9)
     slack_s = min(1.0, max(0.1, 0.05 * (declared.duration_s or 0.0)))
-    if declared.num_frames and packets.num_packets < declared.num_frames:
-        text = f"the file ends after {packets.num_packets} of {declared.num_frames} declared frames, at {decoded_s:.2f} s"
+    num_packets = packets.num_packets + packets.num_empty
+    # AVI counts chunks without bytes at its beginning too, which nobody sees: there the time has to be short as well.
+    is_reached = declared.container == "avi" and ends_s >= (declared.duration_s or 0.0) - slack_s
+    if declared.num_frames and num_packets < declared.num_frames and not is_reached:
+        text = f"the file ends after {num_packets} of {declared.num_frames} declared frames, at {decoded_s:.2f} s"
     elif not declared.num_frames and declared.duration_s and ends_s < declared.duration_s - slack_s:
         text = f"the file ends at {ends_s:.2f} s of {declared.duration_s:.2f} s declared"
     else:
@@ -377,8 +291,8 @@ def open_video(
     """The container and the stream that is the film, or (`wanted`) the one of that index, of a local path or an open binary file; `name` is
     what messages call it.
 
-    Only real containers, no network and no other file; slice threading only; a damaged packet is an error, and so is a picture of more
-    than `max_pixels`, before memory is taken for it, or of sides that are no picture's. Raises `SourceError`.
+    Only real containers, no network and no other file; slice threading only. A picture of more than `max_pixels` is an error before
+    memory is taken for it, and so is one of sides that are no picture's. Raises `SourceError`.
     """
     if isinstance(file, str) and _is_special(file):
         raise SourceError(f"{name}: cannot be opened: it is no regular file")
@@ -406,7 +320,7 @@ def open_video(
         raise SourceError(f"{name}: its picture of {width}x{height} has one side more than {MAX_RATIO} times as long as the other")
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = threads
-    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
     return container, stream
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from curate.clip import Fault
 from curate.errors import SourceError
 from curate.media.color import ColorInfo
-from curate.media.decode import DecodedFrame, PacketIndex, PyAVReader
+from curate.media.decode import DecodedFrame, PyAVReader
 from curate.media.geometry import Geometry
+from curate.media.packets import PacketIndex
 from curate.media.picture import Picture
 from curate.media.probe import Probe
 
@@ -107,6 +108,9 @@ class DecordReader:
                 continue
             self.end_ns = round(float(self._times_s[index, 1]) * 1e9)
             yield DecodedFrame(time_ns, Picture(_planes(rgb), 8, self._color, self._geometry), False)
+
+    def account(self) -> None:
+        """None: decord shows no packets."""
 
     def close(self) -> None:
         del self._video

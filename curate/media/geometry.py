@@ -31,6 +31,12 @@ class Orientation:
             return cls(False, a < 0, d < 0)
         return cls(True, c < 0, b < 0)
 
+    @classmethod
+    def from_turn(cls, degrees_counterclockwise: float) -> "Orientation":
+        """The turn to the nearest quarter, without a mirror."""
+        quarter = round(degrees_counterclockwise / 90) % 4
+        return (cls(), cls(True, False, True), cls(False, True, True), cls(True, True, False))[quarter]
+
     @property
     def degrees_clockwise(self) -> int:
         """Clockwise rotation of the display, 0 to 270; a mirrored picture reports the rotation that remains after unmirroring in x."""

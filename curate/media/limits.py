@@ -12,7 +12,8 @@ from curate.clip import NS_PER_S, Fault
 from curate.config import Limits
 from curate.errors import CurateError
 from curate.media import reasons
-from curate.media.decode import DecodedFrame, PacketIndex, Reader
+from curate.media.decode import DecodedFrame, Reader
+from curate.media.packets import PacketAccount, PacketIndex
 from curate.media.probe import Probe
 from curate.media.remote import SourceFile, reason
 
@@ -66,6 +67,9 @@ class LimitedReader:
             raise
         except Exception as error:  # noqa: BLE001 - recorded
             yield Fault("decode", type(error).__name__, reasons.unexpected(error), self._reader.end_ns)
+
+    def account(self) -> PacketAccount | None:
+        return self._reader.account()
 
     def close(self) -> None:
         self._reader.close()

@@ -22,13 +22,13 @@ from av.video.stream import VideoStream
 from curate.clip import NS_PER_S
 from curate.errors import ExportError
 from curate.media.decode import open_video
+from curate.media.decoder import Sign, VideoDecoder
 from curate.media.probe import to_ns
 from curate.media.remote import open_remote
 from curate.media.seek import demuxed
 from curate.media.streams import AUTO, StreamChoice, choose_audio
 
 LEADS_NS = (0, 2 * NS_PER_S, 10 * NS_PER_S)  # how far before the wanted frame each seek aims
-DEFAULT_STEP_NS = 40_000_000  # of streams that time neither their frames nor their rate, as the scan takes it
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 
 
@@ -142,39 +142,24 @@ def _decode(video: VideoFile, seek_ns: int | None, wanted_ns: int) -> Iterator[t
     video.only(video.stream)
     if seek_ns is not None and not video.seek(video.stream, seek_ns):
         return
-    needs_keyframe = seek_ns is not None  # packets until the next keyframe are not given to the decoder
+    decoder = VideoDecoder(video.container, video.stream, lambda *_: ("damaged data", "BadFrame"))
+    if seek_ns is not None:
+        decoder.begin()
     entry_ns: int | None = None
-    last_ns, end_ns, step_ns = None, 0, 0
-    size: tuple[int, int] | None = None
     for packet in _packets(video):
-        if needs_keyframe and packet.size and not packet.is_keyframe:
-            continue
         if seek_ns is not None and entry_ns is None:
+            if not packet.is_keyframe:
+                continue
             entry_ns = to_ns(packet.pts, packet.time_base)
             if entry_ns is None or entry_ns > wanted_ns:
                 return
-        try:
-            frames = packet.decode()
-            needs_keyframe = False
-        except av.error.FFmpegError:
-            needs_keyframe = True
-            video.stream.codec_context.flush_buffers()
-            continue
-        for frame in frames:
-            size = size or (frame.width, frame.height)
-            if (frame.width, frame.height) != size:
-                return
-            if frame.is_corrupt:
+        for item in decoder.send(packet):
+            if isinstance(item, Sign) or item.time_ns is None:
                 continue
-            if frame.pts is None and seek_ns is not None:
+            if item.frame.pts is None and item.frame.dts is None and seek_ns is not None:
                 return
-            time_ns = to_ns(frame.pts if frame.pts is not None else frame.dts, frame.time_base)
-            time_ns = end_ns if time_ns is None else time_ns
-            if (last_ns is not None and time_ns <= last_ns) or (entry_ns is not None and time_ns < entry_ns):
-                continue
-            step_ns = time_ns - last_ns if last_ns is not None else step_ns
-            last_ns, end_ns = time_ns, time_ns + (to_ns(frame.duration, frame.time_base) or step_ns or DEFAULT_STEP_NS)
-            yield time_ns, frame
+            if entry_ns is None or item.time_ns >= entry_ns:
+                yield item.time_ns, item.frame
 
 
 def _packets(video: VideoFile) -> Iterator[Packet]:

@@ -105,5 +105,9 @@ def _planes(frame: VideoFrame) -> tuple[np.ndarray, ...]:
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV 18 cannot list side data of which one has a type that it has no name for (PyAV-Org/PyAV#2392). It knows the turn, no mirror.
+        return Orientation.from_turn(frame.rotation)
     return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))  # type: ignore[call-overload]

@@ -195,9 +195,13 @@ def without_frames(
     return Truncated(f"{begun}{text}; {GET_IT_AGAIN}")
 
 
-def refused(codec: str, container: str, packet: av.Packet, error: Exception) -> str:
-    """What to say where a decoder refuses a packet."""
-    said = _said(error)
+def damaged(
+    codec: str, container: str, packet: av.Packet, error: Exception | None, line: str | None
+) -> str:
+    """What to say of a packet that the decoder refuses (`error`), complains about (a `line` of its
+    log), or that was marked as corrupt on the way.
+    """
+    said = _said(error) if error is not None else line or "marked as corrupt"
     if codec == "webp":
         return f"{NO_ANIMATED_WEBP} ({said})"
     if isinstance(error, av.error.PatchWelcomeError):
@@ -205,15 +209,11 @@ def refused(codec: str, container: str, packet: av.Packet, error: Exception) -> 
             f"the {codec} decoder lacks what this video uses ({said}): convert it, or update PyAV"
         )
     if packet.is_corrupt and not container.startswith("mpegts"):
-        return (
-            f"the file breaks off inside a picture: the {codec} decoder refuses the part that is "
-            f"there ({said}); {GET_IT_AGAIN}"
-        )
+        return f"the file breaks off inside a picture ({codec}: {said}); {GET_IT_AGAIN}"
     if packet.is_corrupt:
-        return (
-            f"packets were lost in recording or on the way: the {codec} decoder refuses what is "
-            f"left of a picture ({said})"
-        )
+        return f"packets were lost in recording or on the way ({codec}: {said})"
+    if error is None:
+        return f"damaged data: the {codec} decoder says: {said}"
     return (
         f"damaged data: the {codec} decoder refuses a packet ({said}); get the file again if "
         "there is a better copy"

@@ -12,8 +12,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from curate.clip import NS_PER_S, Span
+from curate.media.clock import MAX_TIME_NS
 from curate.media.probe import to_ns
-from curate.media.timeline import MAX_TIME_NS
 
 FIRST_STEP_NS = NS_PER_S  # back, where a seek landed too late; four times as far each time after
 MAX_SEEKS = 8

@@ -201,7 +201,7 @@ def _truncated() -> list[Kind]:
         "webm": (None, 20, 30),
     }
     # Where a picture was cut in two, its damage is met before the end.
-    ends = {"mkv": "Truncated", "webm": "Truncated"}
+    ends = {"mkv": "Truncated", "webm": "Truncated", "ts": "BadFrame", "avi": "BadFrame"}
     kinds = []
     for ending, build in whole.items():
         for percent, frames in zip((10, 50, 90), pictures[ending], strict=True):
@@ -236,26 +236,26 @@ KINDS = [
     failed("no_moov.mp4", lambda: _h264("mp4", *AT_END).replace(b"moov", b"xoov"), "no index", "Truncated"),
     failed("no_sample_table.mp4", _missing_sample_table, "index (moov) is damaged"),
     failed("absurd_sample_count.mp4", _absurd_box_size, "index (moov) is damaged"),
-    damaged("hurt_h264.mp4", lambda: hurt(_h264("mp4"), [15]), 35, "InvalidDataError"),
-    damaged("hurt_hevc.mp4", lambda: hurt(encoded("mp4", "libx265", options=HEVC), [15]), 35, "InvalidDataError"),
+    damaged("hurt_h264.mp4", lambda: hurt(_h264("mp4"), [15]), 35, "BadFrame"),
+    damaged("hurt_hevc.mp4", lambda: hurt(encoded("mp4", "libx265", options=HEVC), [15]), 35, "BadFrame"),
     damaged("hurt_vp9.webm", lambda: hurt(encoded("webm", "libvpx-vp9", options=VP9), [15], skip=4), 35, "InvalidDataError"),
-    damaged("hurt_mpeg4.avi", lambda: hurt(encoded("avi", "mpeg4", options=MPEG), [15]), 35, "InvalidDataError"),
+    damaged("hurt_mpeg4.avi", lambda: hurt(encoded("avi", "mpeg4", options=MPEG), [15]), 35, "BadFrame"),
     damaged("hurt_mpeg2.mkv", lambda: hurt(encoded("mkv", "mpeg2video", options=MPEG), [15]), 35, "BadFrame", "no picture"),
     # What an arithmetic decoder reads from other bytes is other pictures, and no error: no decoder can tell.
     Kind("hurt_vp8.webm", lambda: hurt(encoded("webm", "libvpx", options=VP8), [15])),
     damaged("hurt_mjpeg.avi", lambda: hurt(encoded("avi", "mjpeg", "yuvj420p", options=()), [15], skip=0), 39, "InvalidDataError"),
     damaged("hurt_ffv1.mkv", lambda: hurt(encoded("mkv", "ffv1", options=FFV1), [15]), 35, "InvalidDataError"),
-    damaged("hurt_twice.avi", lambda: hurt(encoded("avi", "mpeg4", options=MPEG), [13, 28]), 31, "InvalidDataError"),
+    damaged("hurt_twice.avi", lambda: hurt(encoded("avi", "mpeg4", options=MPEG), [13, 28]), 31, "BadFrame"),
     damaged("hurt_first_keyframe.mp4", lambda: hurt(_h264("mp4"), [0]), 30, "InvalidDataError"),
-    damaged("hurt_second_frame.mp4", lambda: hurt(_h264("mp4"), [1]), 31, "InvalidDataError"),
+    damaged("hurt_second_frame.mp4", lambda: hurt(_h264("mp4"), [1]), 31, "BadFrame"),
     failed("all_hurt.mkv", lambda: hurt(encoded("mkv"), range(FRAMES), skip=0), "holds no packets", "Truncated"),
     failed("all_hurt.mp4", lambda: hurt(_h264("mp4"), range(FRAMES), skip=0), "the h264 decoder refuses a packet (Invalid data"),
     failed("all_zero.mp4", _every_packet_zero, "none of its 40 packets gives a picture"),
-    damaged("zeros_inside.mkv", lambda: _zeros(_h264("mkv"), 0.4, 0.5), 26, "InvalidDataError"),
-    damaged("half_downloaded.mp4", lambda: _zeros(_h264("mp4"), 0.5, 1.0), 20, "InvalidDataError"),
-    damaged("half_downloaded.mkv", lambda: _zeros(_h264("mkv"), 0.5, 1.0), 20, "InvalidDataError"),
-    damaged("half_downloaded.avi", lambda: _zeros(encoded("avi", "mpeg4", options=MPEG), 0.5, 1.0), 20, "InvalidDataError"),
-    damaged("lost_packets.ts", _lost_ts_packets, 30, "InvalidDataError"),
+    damaged("zeros_inside.mkv", lambda: _zeros(_h264("mkv"), 0.4, 0.5), 26, "BadFrame"),
+    damaged("half_downloaded.mp4", lambda: _zeros(_h264("mp4"), 0.5, 1.0), 20, "BadFrame"),
+    damaged("half_downloaded.mkv", lambda: _zeros(_h264("mkv"), 0.5, 1.0), 20, "BadFrame"),
+    damaged("half_downloaded.avi", lambda: _zeros(encoded("avi", "mpeg4", options=MPEG), 0.5, 1.0), 20, "BadFrame"),
+    damaged("lost_packets.ts", _lost_ts_packets, 30, "BadFrame"),
     Kind("begun_inside_a_group.ts", _begun_inside_a_group, frames=20),
     Kind("begun_inside_hevc.ts", partial(_begun_inside, "libx265", "ts", HEVC), frames=20),
     Kind("begun_inside_mpeg4.ts", partial(_begun_inside, "mpeg4", "ts", MPEG), frames=20),
@@ -265,9 +265,9 @@ KINDS = [
     Kind("open_group_first.ts", _open_group_first, frames=20),
     Kind("garbage_after.mp4", lambda: _h264("mp4") + _noise()),
     Kind("joined_with_other_pids.ts", _joined_with_other_pids),
-    damaged("begins_before_the_damaged_ends.mkv", _begins_before_the_damaged_ends, 34, "InvalidDataError"),
+    damaged("begins_before_the_damaged_ends.mkv", _begins_before_the_damaged_ends, 34, "BadFrame"),
     # Neither says how long it is, and both end in an error wherever one seeks to.
-    Kind("cut_inside.obu", _cut_obu, frames=(20, 30)),
+    damaged("cut_inside.obu", _cut_obu, (20, 30), "Unaccounted"),
     damaged("cut_inside_apng.gif", _cut_apng, (1, 4), "InvalidDataError"),
     Kind("garbage_before.ts", lambda: _noise()[:1000] + encoded("ts")),
 ]

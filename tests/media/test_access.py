@@ -15,9 +15,9 @@ import pytest
 
 from curate.clip import Box
 from curate.errors import SourceError
-from curate.media import access as access_module
 from curate.media.access import FrameAccess, num_hevc_layers
 from curate.media.decode import DecodedFrame, PyAVReader
+from curate.media.decoder import VideoDecoder
 from curate.media.picture import Picture, _area
 
 NUM_FRAMES, BITS, BLOCK = 120, 8, 32
@@ -176,6 +176,7 @@ def test_hevc_pictures_that_only_a_higher_layer_needs_are_decoded(tmp_path, numb
     for time_ns, picture in in_order(whole).items():
         assert np.array_equal(picture.planes[0], expected[time_ns].planes[0]), "the marks must not change what is decoded"
     access = FrameAccess()
+    decoded_packets.clear()
     window = sorted(expected)[61:117:4]  # odd frames: all in the top layer
     assert_same(access.read(str(path), window), window, expected)
     assert len(decoded_packets) == len(set(decoded_packets)), "left out at first, missed, and decoded again"
@@ -411,13 +412,13 @@ def test_times_out_of_order_are_a_mistake_of_the_caller(tmp_path, numbered, time
 def decoded_packets(monkeypatch) -> list[int]:
     """A list that grows by one with each packet that goes into a decoder."""
     sent: list[int] = []
-    decode: Callable = access_module._Source._decode
+    send: Callable = VideoDecoder.send
 
-    def counted(self, packet, time_ns, is_idle):
-        sent.append(time_ns)
-        return decode(self, packet, time_ns, is_idle)
+    def counted(self, packet, *args, **kwargs):
+        sent.append(packet.pts)
+        return send(self, packet, *args, **kwargs)
 
-    monkeypatch.setattr(access_module._Source, "_decode", counted)
+    monkeypatch.setattr(VideoDecoder, "send", counted)
     return sent
 
 
