@@ -138,7 +138,7 @@ class _Source:
         self._time_base = self._stream.time_base or Fraction(1, av.time_base)
         self._first_ns = to_ns(self._stream.start_time, self._time_base) or 0
         self._skip = _Skip(self._stream.codec_context)
-        self._decoder = VideoDecoder(self._container, self._stream, lambda *_: ("damaged data", "BadFrame"))
+        self._decoder = VideoDecoder(self._container, self._stream)
         self._begin(demuxed(self._container, self._stream), None)
 
     def _begin(self, packets: Iterator[Packet], trusted_ns: int | None) -> None:

@@ -85,11 +85,13 @@ class VideoDecoder:
         self,
         container: InputContainer,
         stream: VideoStream,
-        says: Callable[[Packet, Exception | None, str | None], tuple[str, str]],
+        says: Callable[[Packet, Exception | None, str | None], tuple[str, str]] = (
+            lambda *_: ("damaged data", "BadFrame")
+        ),
         is_counted: Callable[[int | None], bool] = lambda _: True,
     ) -> None:
         """`says` words a sign: message and kind for a packet, with an error or a line of the log."""
-        self._stream, self._context = stream, stream.codec_context
+        self._context = stream.codec_context
         self.codec = self._context.name
         self._context.flags |= Flags.copy_opaque
         _listen()
@@ -305,7 +307,7 @@ class VideoDecoder:
             self.account.num_frames += 1
             self.account.num_repeated += sent.num_frames > 1
         elif sent.num_frames == 1:
-            setattr(self.account, kind, getattr(self.account, kind) + 1)
+            self.account.count(kind)
 
     def _settle_before(self, sent: SentPacket) -> None:
         """Settle the packets whose frame should have come before that of `sent`."""
@@ -339,14 +341,14 @@ class VideoDecoder:
                 kind = "unexplained"
         sent.settled = kind
         if self._is_counted(sent.time_ns):
-            setattr(self.account, kind, getattr(self.account, kind) + 1)
+            self.account.count(kind)
 
     def _unsettle(self, sent: SentPacket) -> None:
         """Take back what was said of a packet whose frame comes after all, its time being wrong."""
         self._signs = [sign for sign in self._signs if sign.sent is not sent or not sign.is_missing]
         kind = sent.settled or ""
         if self._is_counted(sent.time_ns):
-            setattr(self.account, kind, getattr(self.account, kind) - 1)
+            self.account.count(kind, -1)
         sent.settled = None
 
     def leave_out(self, item: TimedFrame) -> None:

@@ -172,11 +172,14 @@ class PacketAccount:
         without = sum(getattr(self, kind) for kind in KINDS)
         return self.num_packets - (self.num_frames - self.num_repeated) - without
 
-    def add(self, other: "PacketAccount | Mapping[str, int]") -> None:
+    def count(self, name: str, more: int = 1) -> None:
+        """Add to one of the counts, such as a kind."""
+        setattr(self, name, getattr(self, name) + more)
+
+    def add(self, other: Mapping[str, int]) -> None:
         """Add the counts of another part of the same source."""
         for one in fields(self):
-            more = other[one.name] if isinstance(other, Mapping) else getattr(other, one.name)
-            setattr(self, one.name, getattr(self, one.name) + more)
+            self.count(one.name, other[one.name])
 
 
 def why_without_picture(codec: str, sent: SentPacket, before: SentPacket | None) -> str | None:

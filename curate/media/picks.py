@@ -7,7 +7,7 @@ start of the source, read as the scan read it. Streams without time stamps are r
 knows where they are.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -105,19 +105,15 @@ class VideoFile:
         self.close()
 
 
-def frames_at(video: VideoFile, times_ns: Sequence[int], optional: Collection[int] = ()) -> Iterator[tuple[int, VideoFrame]]:
-    """(time, frame) for each of the ascending, distinct times. Those in `optional` may be missing.
+def frames_at(video: VideoFile, times_ns: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """(time, frame) for each of the ascending, distinct times.
 
-    Raises `ExportError` that names the first other time at which the source shows no frame.
+    Raises `ExportError` that names the first time at which the source shows no frame.
     """
     pending = 0
     leads: tuple[int | None, ...] = (*LEADS_NS, None) if video.has_timestamps else (None,)
     for lead_ns in leads:
         for time_ns, frame in _decode(video, None if lead_ns is None else times_ns[pending] - lead_ns, times_ns[pending]):
-            while lead_ns is None and times_ns[pending] < time_ns and times_ns[pending] in optional:
-                pending += 1
-                if pending == len(times_ns):
-                    return
             if time_ns > times_ns[pending]:
                 break
             if time_ns == times_ns[pending]:
@@ -125,8 +121,6 @@ def frames_at(video: VideoFile, times_ns: Sequence[int], optional: Collection[in
                 pending += 1
                 if pending == len(times_ns):
                     return
-    while pending < len(times_ns) and times_ns[pending] in optional:
-        pending += 1
     if pending < len(times_ns):
         where = f"no frame at {times_ns[pending] / NS_PER_S:.6f} s"
         raise ExportError(f"{video.url}: {where}: the source has changed since it was scanned, or is damaged there")
@@ -142,7 +136,7 @@ def _decode(video: VideoFile, seek_ns: int | None, wanted_ns: int) -> Iterator[t
     video.only(video.stream)
     if seek_ns is not None and not video.seek(video.stream, seek_ns):
         return
-    decoder = VideoDecoder(video.container, video.stream, lambda *_: ("damaged data", "BadFrame"))
+    decoder = VideoDecoder(video.container, video.stream)
     if seek_ns is not None:
         decoder.begin()
     entry_ns: int | None = None
